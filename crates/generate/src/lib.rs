@@ -1,0 +1,1 @@
+//! Synthetic viewers and replay of recorded traffic

@@ -1,0 +1,1 @@
+//! HTTP doors: event ingest, admin

@@ -1,0 +1,1 @@
+//! PostgreSQL and Redis wire over views, lake and bad events

@@ -1,0 +1,1 @@
+//! Event schemas: subjects and compiled validators

@@ -1,0 +1,1 @@
+//! Faulty disk, virtual clock, real-server harness, conformance suites
