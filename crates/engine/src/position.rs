@@ -10,8 +10,29 @@ pub struct TopicPartition {
 }
 
 /// Next offset per partition; a partition that is absent starts at 0.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(from = "Vec<Entry>", into = "Vec<Entry>")]
 pub struct Position(pub BTreeMap<TopicPartition, i64>);
+
+/// JSON keys are strings, so a position is written as a list.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Entry {
+    #[serde(flatten)]
+    partition: TopicPartition,
+    offset: i64,
+}
+
+impl From<Vec<Entry>> for Position {
+    fn from(entries: Vec<Entry>) -> Self {
+        Position(entries.into_iter().map(|entry| (entry.partition, entry.offset)).collect())
+    }
+}
+
+impl From<Position> for Vec<Entry> {
+    fn from(position: Position) -> Self {
+        position.0.into_iter().map(|(partition, offset)| Entry { partition, offset }).collect()
+    }
+}
 
 impl Position {
     pub fn get(&self, partition: &TopicPartition) -> i64 {

@@ -1,0 +1,117 @@
+//! Reading the epoch log in order.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use arrow::record_batch::RecordBatch;
+
+use super::codec::{self, Header, PREFIX_BYTES};
+use super::log::{EpochLog, EpochLogError, Segment};
+use crate::Position;
+
+/// Reads epochs in order, up to the newest durable one. It holds the segment it stands in, so truncation does not
+/// disturb it.
+#[derive(Debug)]
+pub struct Cursor {
+    log: Arc<EpochLog>,
+    segment: Arc<Segment>,
+    at: u64,
+    /// Epochs wholly before this position are passed over.
+    position: Position,
+    skip_to: u64,
+}
+
+/// One epoch as found: its header, and where its rows are.
+#[derive(Debug, Clone)]
+pub struct EpochRef {
+    pub header: Arc<Header>,
+    log: Arc<EpochLog>,
+    segment: Arc<Segment>,
+    body_at: u64,
+}
+
+impl Cursor {
+    pub(super) fn new(log: Arc<EpochLog>, segment: Arc<Segment>, position: Position) -> Cursor {
+        let at = segment.start;
+        Cursor { log, segment, at, position, skip_to: 0 }
+    }
+
+    pub(super) fn skip_to(mut self, number: u64) -> Cursor {
+        self.skip_to = number;
+        self
+    }
+
+    /// The next epoch, or `None` at the end of what is durable.
+    pub fn next_epoch(&mut self) -> Result<Option<EpochRef>, EpochLogError> {
+        loop {
+            // Looked up before the end is read: once there is a next segment, this one grows no more.
+            let next = self.log.after(&self.segment);
+            if self.at >= self.segment.end.load(Ordering::Acquire) {
+                let Some(next) = next else { return Ok(None) };
+                self.at = next.start;
+                self.segment = next;
+                continue;
+            }
+            let found = self.read_header()?;
+            let passed =
+                found.header.number < self.skip_to || (self.skip_to == 0 && found.header.is_before(&self.position));
+            if !passed {
+                return Ok(Some(found));
+            }
+        }
+    }
+
+    fn read_header(&mut self) -> Result<EpochRef, EpochLogError> {
+        let segment = &self.segment;
+        let io = |source| EpochLogError::Io { path: segment.path.clone(), source };
+        let corrupt = |source| EpochLogError::Codec { path: segment.path.clone(), source };
+        let mut prefix = [0u8; PREFIX_BYTES];
+        read_exact(segment, &mut prefix, self.at).map_err(io)?;
+        let (bytes, crc, header_bytes) = codec::decode_prefix(&prefix).map_err(corrupt)?;
+        let mut json = vec![0; header_bytes];
+        read_exact(segment, &mut json, self.at + PREFIX_BYTES as u64).map_err(io)?;
+        let header = codec::decode_header(&json, crc, bytes).map_err(corrupt)?;
+        let body_at = self.at + (PREFIX_BYTES + header_bytes) as u64;
+        self.at += bytes;
+        Ok(EpochRef { header: Arc::new(header), log: self.log.clone(), segment: self.segment.clone(), body_at })
+    }
+}
+
+impl EpochRef {
+    /// Rows of one stream: from memory if the epoch is recent, else from disk.
+    pub fn rows(&self, stream: usize) -> Result<Vec<RecordBatch>, EpochLogError> {
+        if self.header.rows.get(stream).is_none_or(|rows| *rows == 0) {
+            return Ok(Vec::new());
+        }
+        if let Some(streams) = self.log.recent(self.header.number) {
+            return Ok(streams.get(stream).cloned().unwrap_or_default());
+        }
+        let Some((offset, section)) = self.header.stream_section(stream) else { return Ok(Vec::new()) };
+        let bytes = self.read_section(offset, section)?;
+        codec::decode_batches(&bytes).map_err(|source| self.corrupt(source))
+    }
+
+    /// The state delta.
+    pub fn delta(&self) -> Result<Vec<u8>, EpochLogError> {
+        self.read_section(0, self.header.delta_section())
+    }
+
+    fn read_section(&self, offset: u64, section: codec::Section) -> Result<Vec<u8>, EpochLogError> {
+        let mut bytes = vec![0; section.bytes as usize];
+        read_exact(&self.segment, &mut bytes, self.body_at + offset)
+            .map_err(|source| EpochLogError::Io { path: self.segment.path.clone(), source })?;
+        codec::check_section(&bytes, section).map_err(|source| self.corrupt(source))?;
+        Ok(bytes)
+    }
+
+    fn corrupt(&self, source: codec::CodecError) -> EpochLogError {
+        EpochLogError::Codec { path: self.segment.path.clone(), source }
+    }
+}
+
+fn read_exact(segment: &Segment, buffer: &mut [u8], at: u64) -> std::io::Result<()> {
+    if segment.file.read_at(buffer, at)? < buffer.len() {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(())
+}
