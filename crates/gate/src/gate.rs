@@ -26,6 +26,8 @@ pub struct TopicRule {
     pub topic: String,
     /// JSON Schema text; `None` takes any bytes.
     pub schema: Option<String>,
+    /// The registry's id of the schema, where it has one: becomes the record header `schema_id`.
+    pub schema_id: Option<i32>,
     /// Top-level JSON field whose bytes are the record key (`user`), partitioned by murmur2.
     pub key_field: Option<String>,
     /// Top-level JSON field reported back as the event's id (`id`).
@@ -62,7 +64,18 @@ impl Gate {
     }
     /// Kafka batches for one partition: appended verbatim where the topic has no schema or all records are valid;
     /// otherwise the invalid records are quarantined. Does not wait for durability.
-    pub async fn produce(&self, _topic: &str, _partition: i32, _batches: Bytes, _origin: &Origin) -> Result<Produced, ProduceError> {
+    pub async fn produce(
+        &self,
+        _topic: &str,
+        _partition: i32,
+        _batches: Bytes,
+        _origin: &Origin,
+    ) -> Result<Produced, ProduceError> {
+        todo!()
+    }
+    /// Pushes back from outside, with the reason to tell callers: every request is [`RequestError::Busy`] until it is
+    /// `None` again.
+    pub fn set_overload(&self, _reason: Option<String>) {
         todo!()
     }
     /// Counters since start: accepted, rejected events and bytes.

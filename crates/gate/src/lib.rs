@@ -9,6 +9,6 @@ mod bad;
 mod gate;
 mod outcome;
 
-pub use bad::{BadEvent, BadEvents, Stage, BAD_EVENTS_TOPIC};
+pub use bad::{BAD_EVENTS_TOPIC, BadEvent, BadEvents, Stage};
 pub use gate::{Counters, Gate, GateConfig, GateError, ProduceError, Produced, TopicRule};
 pub use outcome::{EventResult, Origin, Outcome, Reason, RequestError, Status};
