@@ -1,4 +1,24 @@
-//! Event schemas: subjects and compiled validators
+//! Event schemas: compiled validators.
+//!
+//! A [`Validator`] answers two questions about a JSON document in one pass over its bytes: is it well-formed (strictly:
+//! no duplicate keys, no lone surrogates, bounded depth and numbers), and is it valid under its JSON Schema. Its pieces:
+//!
+//! - `scan`: the strict JSON scanner, which runs a plan while it reads and remembers where wanted fields stand;
+//! - `plan`: the part of a schema that the scanner can decide by itself. It only ever says "certainly valid";
+//! - `format`: the string formats among that part;
+//! - `validator`: the reference implementation (`jsonschema`) for everything else. It decides and explains.
+//!
+//! This crate knows nothing of the log, of sockets or of topics, and fetches nothing: a remote `$ref` is an error.
+
+mod format;
+mod plan;
+mod scan;
+mod text;
+mod validator;
+
+pub use scan::{Break, Scanned, Verdict};
+pub use text::string_value;
+pub use validator::{Checked, Fields, SchemaError, Validator, not_json, not_utf8};
 
 /// Why an event is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -8,4 +28,11 @@ pub struct Reason {
     pub message: String,
     /// The schema keyword that failed (`required`, `type`, …), or `json`, `encoding`, `depth`, `size`.
     pub keyword: String,
+}
+
+impl Reason {
+    /// A reason that concerns the whole event.
+    pub fn whole(keyword: &str, message: impl Into<String>) -> Reason {
+        Reason { path: String::new(), message: message.into(), keyword: keyword.to_owned() }
+    }
 }

@@ -1,0 +1,543 @@
+//! The strict JSON scanner: one pass that checks the grammar, runs a [`Plan`] and finds the wanted fields.
+//!
+//! It works on bytes and leaves UTF-8 to the caller. What breaks the grammar (RFC 8259) ends the scan with a [`Break`];
+//! what is grammatical but not acceptable (duplicate keys, lone surrogates, numbers out of range, too deep) is a flaw:
+//! the scan goes on, so that the end of the value is known and its neighbours are not affected. The stack is as deep as
+//! `max_depth` allows, whatever the input.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::ops::Range;
+
+use crate::Reason;
+use crate::plan::{Node, ObjectRule, Plan, Property, Rules, TextRule, kind};
+use crate::text::{hex4, unescape};
+
+/// One scanned value.
+#[derive(Debug)]
+pub struct Scanned {
+    /// One past its last byte.
+    pub end: usize,
+    pub verdict: Verdict,
+    /// The token of the key field at the top level (strings with their quotes).
+    pub key: Option<Range<usize>>,
+    /// The token of the id field at the top level.
+    pub id: Option<Range<usize>>,
+}
+
+#[derive(Debug, PartialEq)]
+pub enum Verdict {
+    /// Certainly valid, as far as its bytes are UTF-8.
+    Valid,
+    /// Well-formed; the reference validator has to decide.
+    Undecided,
+    /// Grammatical, but not acceptable under any schema.
+    Flawed(Vec<Reason>),
+}
+
+/// Where the grammar broke.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Break {
+    /// Index of the offending byte.
+    pub at: usize,
+    pub message: &'static str,
+}
+
+/// Flaws beyond these are not told.
+const FLAWS_MAX: usize = 16;
+
+pub(crate) fn scan(plan: &Plan, max_depth: usize, bytes: &[u8], at: usize) -> Result<Scanned, Break> {
+    let mut scanner = Scanner {
+        bytes,
+        start: at,
+        at,
+        undecided: !plan.decides,
+        flaws: Vec::new(),
+        broken: "",
+        max_depth,
+        key: None,
+        id: None,
+    };
+    match scanner.ruled(&plan.root, max_depth) {
+        None => Err(Break { at: scanner.at.min(bytes.len()), message: scanner.broken }),
+        Some(()) => Ok(Scanned {
+            end: scanner.at,
+            verdict: match (scanner.flaws.is_empty(), scanner.undecided) {
+                (false, _) => Verdict::Flawed(scanner.flaws),
+                (true, true) => Verdict::Undecided,
+                (true, false) => Verdict::Valid,
+            },
+            key: scanner.key,
+            id: scanner.id,
+        }),
+    }
+}
+
+struct Scanner<'a> {
+    bytes: &'a [u8],
+    start: usize,
+    at: usize,
+    undecided: bool,
+    flaws: Vec<Reason>,
+    /// What was expected, once a method returned `None`.
+    broken: &'static str,
+    max_depth: usize,
+    key: Option<Range<usize>>,
+    id: Option<Range<usize>>,
+}
+
+/// A string between its quotes.
+#[derive(Clone, Copy)]
+struct Text<'a> {
+    inner: &'a [u8],
+    escaped: bool,
+}
+
+impl<'a> Text<'a> {
+    fn value(self) -> Cow<'a, [u8]> {
+        if self.escaped { unescape(self.inner) } else { Cow::Borrowed(self.inner) }
+    }
+}
+
+static NO_RULE: ObjectRule = ObjectRule { properties: Vec::new(), required: 0, closed: false };
+
+impl<'a> Scanner<'a> {
+    #[cold]
+    fn broken<T>(&mut self, expected: &'static str) -> Option<T> {
+        self.broken = if self.at >= self.bytes.len() { "unexpected end" } else { expected };
+        None
+    }
+
+    #[cold]
+    fn flaw(&mut self, keyword: &str, at: usize, message: &str) {
+        if self.flaws.len() < FLAWS_MAX {
+            let at = at - self.start;
+            self.flaws.push(Reason::whole(keyword, format!("{message} at byte {at}")));
+        }
+    }
+
+    #[inline]
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    /// The next byte that is not white space, not consumed.
+    #[inline]
+    fn next(&mut self) -> Option<u8> {
+        while let Some(byte) = self.peek() {
+            if byte > b' ' || !matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
+                return Some(byte);
+            }
+            self.at += 1;
+        }
+        None
+    }
+
+    fn value(&mut self, node: &Node, depth: usize) -> Option<()> {
+        match node {
+            Node::Rules(rules) => self.ruled(rules, depth),
+            Node::Any => self.any(depth),
+            Node::Unsure => {
+                self.undecided = true;
+                self.any(depth)
+            }
+        }
+    }
+
+    fn require(&mut self, holds: bool) {
+        self.undecided |= !holds;
+    }
+
+    fn ruled(&mut self, rules: &Rules, depth: usize) -> Option<()> {
+        match self.next() {
+            Some(b'"') => {
+                let text = self.string()?;
+                self.require(rules.kinds & kind::STRING != 0 && accepts(&rules.text, text));
+                Some(())
+            }
+            Some(b'{') => {
+                self.require(rules.kinds & kind::OBJECT != 0);
+                self.object(&rules.object, depth)
+            }
+            Some(b'[') => {
+                self.require(rules.kinds & kind::ARRAY != 0);
+                self.array(&rules.items, depth)
+            }
+            Some(b'-' | b'0'..=b'9') => {
+                let number = self.number()?;
+                self.require(accepts_number(rules, &number));
+                Some(())
+            }
+            Some(first) => {
+                self.require(rules.kinds & if first == b'n' { kind::NULL } else { kind::BOOLEAN } != 0);
+                self.literal()
+            }
+            None => self.broken("a JSON value expected"),
+        }
+    }
+
+    fn any(&mut self, depth: usize) -> Option<()> {
+        match self.next() {
+            Some(b'"') => self.string().map(drop),
+            Some(b'{') => self.object(&NO_RULE, depth),
+            Some(b'[') => self.array(&Node::Any, depth),
+            Some(b'-' | b'0'..=b'9') => self.number().map(drop),
+            _ => self.literal(),
+        }
+    }
+
+    fn object(&mut self, rule: &ObjectRule, depth: usize) -> Option<()> {
+        if depth == 0 {
+            return self.too_deep();
+        }
+        self.at += 1;
+        let mut seen = 0u64;
+        let mut others = Keys::default();
+        if self.next() == Some(b'}') {
+            self.at += 1;
+            self.require(rule.required == 0);
+            return Some(());
+        }
+        let mut expected = 0;
+        loop {
+            if self.next() != Some(b'"') {
+                return self.broken("a key in double quotes expected");
+            }
+            let key_at = self.at;
+            let key = self.string()?;
+            if self.next() != Some(b':') {
+                return self.broken("\":\" expected");
+            }
+            self.at += 1;
+            let known = if key.escaped { find(rule, &key.value(), 0) } else { find(rule, key.inner, expected) };
+            if let Some((index, property)) = known {
+                expected = index + 1;
+                if seen & (1 << index) != 0 {
+                    self.duplicate(key_at, key);
+                }
+                seen |= 1 << index;
+                self.property(property, depth)?;
+            } else {
+                self.require(!rule.closed);
+                if !others.insert(key) {
+                    self.duplicate(key_at, key);
+                }
+                self.any(depth - 1)?;
+            }
+            match self.next() {
+                Some(b',') => self.at += 1,
+                Some(b'}') => break,
+                _ => return self.broken("\",\" or \"}\" expected"),
+            }
+        }
+        self.at += 1;
+        self.require(seen & rule.required == rule.required);
+        Some(())
+    }
+
+    fn property(&mut self, property: &Property, depth: usize) -> Option<()> {
+        if !(property.is_key || property.is_id) {
+            return self.value(&property.node, depth - 1);
+        }
+        self.next();
+        let start = self.at;
+        self.value(&property.node, depth - 1)?;
+        if property.is_key {
+            self.key = Some(start..self.at);
+        }
+        if property.is_id {
+            self.id = Some(start..self.at);
+        }
+        Some(())
+    }
+
+    #[cold]
+    fn duplicate(&mut self, at: usize, key: Text<'_>) {
+        let key = key.value();
+        let shown = String::from_utf8_lossy(&key[..key.len().min(100)]);
+        self.flaw("json", at, &format!("duplicate key {shown:?}"));
+    }
+
+    fn array(&mut self, items: &Node, depth: usize) -> Option<()> {
+        if depth == 0 {
+            return self.too_deep();
+        }
+        self.at += 1;
+        if self.next() == Some(b']') {
+            self.at += 1;
+            return Some(());
+        }
+        loop {
+            self.value(items, depth - 1)?;
+            match self.next() {
+                Some(b',') => self.at += 1,
+                Some(b']') => break,
+                _ => return self.broken("\",\" or \"]\" expected"),
+            }
+        }
+        self.at += 1;
+        Some(())
+    }
+
+    /// Reads over a value that is nested too deep, without recursion: one byte per level, at most as many as the input.
+    #[cold]
+    fn too_deep(&mut self) -> Option<()> {
+        self.flaw("depth", self.at, &format!("nested deeper than {} levels", self.max_depth));
+        let mut open = Vec::new();
+        loop {
+            // A value.
+            match self.next() {
+                Some(bracket @ (b'{' | b'[')) => {
+                    self.at += 1;
+                    if self.next() != Some(bracket + 2) {
+                        open.push(bracket);
+                        if bracket == b'{' {
+                            self.key_and_colon()?;
+                        }
+                        continue;
+                    }
+                    self.at += 1;
+                }
+                Some(b'"') => drop(self.string()?),
+                Some(b'-' | b'0'..=b'9') => drop(self.number()?),
+                _ => self.literal()?,
+            }
+            // What may follow it.
+            loop {
+                let Some(bracket) = open.last().copied() else { return Some(()) };
+                match self.next() {
+                    Some(b',') => {
+                        self.at += 1;
+                        if bracket == b'{' {
+                            self.key_and_colon()?;
+                        }
+                        break;
+                    }
+                    Some(close) if close == bracket + 2 => {
+                        self.at += 1;
+                        open.pop();
+                    }
+                    _ => return self.broken("\",\" or a closing bracket expected"),
+                }
+            }
+        }
+    }
+
+    fn key_and_colon(&mut self) -> Option<()> {
+        if self.next() != Some(b'"') {
+            return self.broken("a key in double quotes expected");
+        }
+        self.string()?;
+        if self.next() != Some(b':') {
+            return self.broken("\":\" expected");
+        }
+        self.at += 1;
+        Some(())
+    }
+
+    fn literal(&mut self) -> Option<()> {
+        for word in [&b"true"[..], b"false", b"null"] {
+            if self.bytes[self.at..].starts_with(word) {
+                self.at += word.len();
+                return Some(());
+            }
+        }
+        self.broken("a JSON value expected")
+    }
+
+    /// At the opening quote; ends behind the closing one.
+    #[inline]
+    fn string(&mut self) -> Option<Text<'a>> {
+        let start = self.at + 1;
+        self.at = start;
+        let mut escaped = false;
+        loop {
+            self.at = plain_end(self.bytes, self.at);
+            match self.peek() {
+                Some(b'"') => {
+                    let inner = &self.bytes[start..self.at];
+                    self.at += 1;
+                    return Some(Text { inner, escaped });
+                }
+                Some(b'\\') => {
+                    escaped = true;
+                    self.escape()?;
+                }
+                _ => return self.broken("control character in a string"),
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Option<()> {
+        let at = self.at;
+        self.at += 1;
+        match self.peek() {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,
+            Some(b'u') => {
+                self.at += 1;
+                match self.unicode_unit()? {
+                    0xD800..=0xDBFF => {
+                        let paired = self.bytes[self.at..].starts_with(b"\\u")
+                            && hex4(&self.bytes[self.at + 2..]).is_some_and(|low| (0xDC00..=0xDFFF).contains(&low));
+                        if paired {
+                            self.at += 6;
+                        } else {
+                            self.flaw("json", at, "lone surrogate in a string");
+                        }
+                    }
+                    0xDC00..=0xDFFF => self.flaw("json", at, "lone surrogate in a string"),
+                    _ => {}
+                }
+            }
+            _ => return self.broken("unknown escape in a string"),
+        }
+        Some(())
+    }
+
+    fn unicode_unit(&mut self) -> Option<u16> {
+        match hex4(&self.bytes[self.at..]) {
+            Some(unit) => {
+                self.at += 4;
+                Some(unit)
+            }
+            None => self.broken("four hexadecimal digits expected"),
+        }
+    }
+
+    fn digits(&mut self) -> Option<usize> {
+        let start = self.at;
+        while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
+            self.at += 1;
+        }
+        if self.at == start { self.broken("a digit expected") } else { Some(self.at - start) }
+    }
+
+    fn number(&mut self) -> Option<Number<'a>> {
+        let start = self.at;
+        if self.peek() == Some(b'-') {
+            self.at += 1;
+        }
+        if self.peek() == Some(b'0') {
+            self.at += 1;
+        } else {
+            self.digits()?;
+        }
+        let integer = !matches!(self.peek(), Some(b'.' | b'e' | b'E'));
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        let exponent = matches!(self.peek(), Some(b'e' | b'E'));
+        if exponent {
+            self.at += 1;
+            if matches!(self.peek(), Some(b'+' | b'-')) {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        let token = &self.bytes[start..self.at];
+        // The largest double has 309 digits.
+        if (exponent || token.len() > 300) && !float(token).is_some_and(f64::is_finite) {
+            self.flaw("json", start, "number out of range");
+        }
+        Some(Number { token, integer })
+    }
+}
+
+struct Number<'a> {
+    token: &'a [u8],
+    integer: bool,
+}
+
+fn float(token: &[u8]) -> Option<f64> {
+    std::str::from_utf8(token).ok()?.parse().ok()
+}
+
+fn accepts(rule: &TextRule, text: Text<'_>) -> bool {
+    rule.is_empty() || rule.accepts(&text.value())
+}
+
+fn accepts_number(rules: &Rules, number: &Number<'_>) -> bool {
+    let kind = if number.integer { kind::INTEGER } else { kind::FRACTION };
+    if rules.kinds & kind == 0 {
+        return false;
+    }
+    if rules.minimum.is_none() && rules.maximum.is_none() {
+        return true;
+    }
+    if number.integer {
+        let value = std::str::from_utf8(number.token).ok().and_then(|token| token.parse::<i64>().ok());
+        return value.is_some_and(|value| {
+            rules.minimum.is_none_or(|minimum| value >= minimum) && rules.maximum.is_none_or(|maximum| value <= maximum)
+        });
+    }
+    // Strictly between the bounds, so that rounding cannot matter; a value on a bound goes to the reference.
+    float(number.token).is_some_and(|value| {
+        rules.minimum.is_none_or(|minimum| value > minimum as f64)
+            && rules.maximum.is_none_or(|maximum| value < maximum as f64)
+    })
+}
+
+/// Events come with their keys in the same order again and again: looks at `expected` first.
+#[inline]
+fn find<'p>(rule: &'p ObjectRule, key: &[u8], expected: usize) -> Option<(usize, &'p Property)> {
+    if let Some(property) = rule.properties.get(expected)
+        && *property.name == *key
+    {
+        return Some((expected, property));
+    }
+    rule.properties.iter().enumerate().find(|(_, property)| *property.name == *key)
+}
+
+/// The keys seen in an object that no rule names.
+#[derive(Default)]
+struct Keys<'a> {
+    few: [&'a [u8]; 8],
+    len: usize,
+    /// Takes over when there are more than a few, or one is escaped.
+    many: Option<HashSet<Cow<'a, [u8]>>>,
+}
+
+impl<'a> Keys<'a> {
+    /// Whether the key is new.
+    #[inline]
+    fn insert(&mut self, key: Text<'a>) -> bool {
+        if self.many.is_none() && !key.escaped && self.len < self.few.len() {
+            let new = !self.few[..self.len].contains(&key.inner);
+            self.few[self.len] = key.inner;
+            self.len += 1;
+            return new;
+        }
+        let few = &self.few[..self.len];
+        self.many.get_or_insert_with(|| few.iter().map(|key| Cow::Borrowed(*key)).collect()).insert(key.value())
+    }
+}
+
+/// The first byte at or after `at` that is a quote, a backslash or a control character; eight at a time.
+#[inline]
+fn plain_end(bytes: &[u8], mut at: usize) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    while let Some(chunk) = bytes[at..].first_chunk::<8>() {
+        let word = u64::from_le_bytes(*chunk);
+        let quote = word ^ (ONES * b'"' as u64);
+        let backslash = word ^ (ONES * b'\\' as u64);
+        // The high bit of every byte that is zero, zero, or below a blank. Borrows disturb only bytes behind a hit.
+        let hits = (quote.wrapping_sub(ONES) & !quote)
+            | (backslash.wrapping_sub(ONES) & !backslash)
+            | (word.wrapping_sub(ONES * b' ' as u64) & !word);
+        let hits = hits & HIGHS;
+        if hits != 0 {
+            return at + (hits.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    while let Some(byte) = bytes.get(at)
+        && *byte >= b' '
+        && *byte != b'"'
+        && *byte != b'\\'
+    {
+        at += 1;
+    }
+    at
+}
