@@ -1,0 +1,103 @@
+//! Which `Host` and `Origin` headers the admin door answers to.
+//!
+//! A web page anywhere can make its visitor's browser ask `localhost` (cross-site request forgery), and a name that
+//! resolves to 127.0.0.1 lets the page read the answer too (DNS rebinding). Neither can forge these two headers.
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, Uri, Version, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use crate::Problem;
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Policy {
+    bound: SocketAddr,
+}
+
+impl Policy {
+    pub(super) fn new(bound: SocketAddr) -> Policy {
+        Policy { bound }
+    }
+
+    fn refuses(self, version: Version, uri: &Uri, headers: &HeaderMap) -> Option<String> {
+        // Bound to the network on purpose: it has names we cannot know.
+        if !self.bound.ip().is_loopback() {
+            return None;
+        }
+        let host = match headers.get(header::HOST) {
+            Some(host) => host.to_str().ok().and_then(|host| host.parse::<Uri>().ok()),
+            None if version <= Version::HTTP_10 => None,
+            None => return Some("the Host header is missing".to_string()),
+        };
+        if headers.contains_key(header::HOST) && !host.as_ref().is_some_and(|host| self.is_here(host)) {
+            return Some(format!("Host {:?} is not a name of this machine: use localhost", headers[header::HOST]));
+        }
+        if uri.host().is_some() && !self.is_here(uri) {
+            return Some(format!("{uri} is not on this machine"));
+        }
+        let origin = headers.get(header::ORIGIN)?;
+        let here =
+            origin.to_str().ok().and_then(|origin| origin.parse::<Uri>().ok()).is_some_and(|uri| self.is_here(&uri));
+        (!here).then(|| format!("a page of {origin:?} may not use this door"))
+    }
+
+    fn is_here(self, uri: &Uri) -> bool {
+        let Some(host) = uri.host() else { return false };
+        let address: Option<IpAddr> = host.trim_start_matches('[').trim_end_matches(']').parse().ok();
+        host.eq_ignore_ascii_case("localhost")
+            || address.is_some_and(|address| address.is_loopback() || address == self.bound.ip())
+    }
+}
+
+pub(super) async fn check(State(policy): State<Policy>, request: Request, next: Next) -> Response {
+    match policy.refuses(request.version(), request.uri(), request.headers()) {
+        None => next.run(request).await,
+        Some(detail) => {
+            let title = "The request is not for this machine";
+            Problem::new(StatusCode::MISDIRECTED_REQUEST, "foreign-host", title, detail).closing().into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(bound: &str, host: Option<&'static str>, origin: Option<&'static str>) -> bool {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [(header::HOST, host), (header::ORIGIN, origin)] {
+            if let Some(value) = value {
+                headers.insert(name, value.parse().unwrap());
+            }
+        }
+        let policy = Policy::new(bound.parse().unwrap());
+        policy.refuses(Version::HTTP_11, &Uri::from_static("/api/status"), &headers).is_some()
+    }
+
+    #[test]
+    fn loopback_answers_to_its_own_names_only() {
+        let loopback = "127.0.0.1:8080";
+        for host in ["localhost", "LOCALHOST:8080", "127.0.0.1:8080", "[::1]:9", "127.0.0.1"] {
+            assert!(!refused(loopback, Some(host), None), "{host}");
+        }
+        for host in ["evil.example", "evil.example:8080", "localhost.evil.example", "10.0.0.1:8080", ""] {
+            assert!(refused(loopback, Some(host), None), "{host}");
+        }
+        assert!(refused(loopback, None, None));
+    }
+
+    #[test]
+    fn pages_of_other_sites_are_refused() {
+        assert!(!refused("127.0.0.1:8080", Some("localhost:8080"), Some("http://localhost:8080")));
+        assert!(refused("127.0.0.1:8080", Some("localhost:8080"), Some("https://evil.example")));
+        assert!(refused("127.0.0.1:8080", Some("localhost:8080"), Some("null")));
+    }
+
+    #[test]
+    fn a_door_on_the_network_answers_to_any_name() {
+        assert!(!refused("0.0.0.0:8080", Some("playhouse.example"), None));
+    }
+}

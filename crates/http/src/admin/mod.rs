@@ -1,0 +1,73 @@
+//! The admin door: health, metrics, status and bad events of this process, and the OpenAPI document of both doors.
+//!
+//! It has no authentication, so on a loopback address it answers only to the names of this machine (see `host`).
+
+mod bad_events;
+mod health;
+mod host;
+mod metrics;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{MethodRouter, get};
+use axum::{Json, Router, middleware};
+use playhouse_gate::BadEvents;
+
+use crate::problem::{Problem, method_not_allowed};
+
+pub use health::Readiness;
+pub use metrics::{Kind, Metric};
+
+/// What the binary tells about itself. The callbacks are called per request and must not block.
+#[derive(Clone)]
+pub struct AdminDoor {
+    pub readiness: Readiness,
+    pub metrics: Arc<dyn Fn() -> Vec<Metric> + Send + Sync>,
+    pub status: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
+    pub bad_events: Arc<BadEvents>,
+}
+
+fn routes() -> Vec<(&'static str, MethodRouter<AdminDoor>)> {
+    vec![
+        ("/", get(|| async { Html(include_str!("index.html")) })),
+        ("/health/live", get(health::live)),
+        ("/health/ready", get(health::ready)),
+        ("/metrics", get(metrics::metrics)),
+        ("/api/status", get(|State(door): State<AdminDoor>| async move { Json((door.status)()) })),
+        ("/api/bad-events", get(bad_events::list)),
+        ("/api/openapi.json", get(openapi)),
+    ]
+}
+
+/// `bound` is the address the door listens on.
+pub fn router(door: AdminDoor, bound: SocketAddr) -> Router {
+    routes()
+        .into_iter()
+        .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
+        .method_not_allowed_fallback(method_not_allowed)
+        .fallback(|| async { Problem::not_found("see /api/openapi.json for what exists") })
+        .layer(middleware::from_fn_with_state(host::Policy::new(bound), host::check))
+        .with_state(door)
+}
+
+async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], include_str!("openapi.json")).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_openapi_document_has_every_route_and_no_other() {
+        let document: serde_json::Value = serde_json::from_str(include_str!("openapi.json")).unwrap();
+        let mut documented: Vec<&str> = document["paths"].as_object().unwrap().keys().map(String::as_str).collect();
+        let ingest = crate::ingest::routes().into_iter().map(|(path, _)| path);
+        let mut routed: Vec<&str> = super::routes().into_iter().map(|(path, _)| path).chain(ingest).collect();
+        documented.sort_unstable();
+        routed.sort_unstable();
+        assert_eq!(documented, routed);
+    }
+}

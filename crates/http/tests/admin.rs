@@ -1,0 +1,102 @@
+//! What the admin door answers.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::*;
+use playhouse_gate::BadEvents;
+use playhouse_http::ServeOptions;
+use playhouse_http::admin::{self, AdminDoor, Metric, Readiness};
+use playhouse_http::ingest::{self, IngestDoor};
+use playhouse_http::{BodyLimits, ByteBudget};
+use serde_json::json;
+
+struct Admin {
+    served: Served,
+    ingest: Served,
+    readiness: Readiness,
+}
+
+async fn admin() -> Admin {
+    let gate = gate(&Limits::default());
+    let readiness = Readiness::new(["ingest", "kafka"]);
+    let door = AdminDoor {
+        readiness: readiness.clone(),
+        metrics: Arc::new(|| vec![Metric::gauge("playhouse_up", "One.").value(1.0)]),
+        status: Arc::new(|| json!({"events": 7})),
+        bad_events: Arc::new(BadEvents::new(gate.log().clone())),
+    };
+    let ingest = IngestDoor::new(gate, BodyLimits::default(), ByteBudget::new(1 << 20), 0);
+    let ingest = listen(ServeOptions::default(), |_| ingest::router(ingest)).await;
+    let served = listen(ServeOptions::default(), |bound| admin::router(door, bound)).await;
+    Admin { served, ingest, readiness }
+}
+
+#[tokio::test]
+async fn ready_once_every_door_is_open() {
+    let admin = admin().await;
+    let address = admin.served.address;
+    assert_eq!(get(address, "/health/live").await.status, 200);
+    admin.readiness.open("ingest");
+    let detail = get(address, "/health/ready").await.problem(503, "not-ready");
+    assert_eq!(detail, "not open yet: kafka");
+    admin.readiness.open("kafka");
+    assert_eq!(get(address, "/health/ready").await.status, 200);
+    admin.readiness.close();
+    get(address, "/health/ready").await.problem(503, "not-ready");
+}
+
+#[tokio::test]
+async fn metrics_status_page_and_document() {
+    let admin = admin().await;
+    let address = admin.served.address;
+    let metrics = get(address, "/metrics").await;
+    assert!(metrics.head.contains("content-type: text/plain; version=0.0.4"), "{metrics:?}");
+    assert!(metrics.body.ends_with("playhouse_up 1\n"), "{metrics:?}");
+    assert_eq!(get(address, "/api/status").await.json(), json!({"events": 7}));
+    assert_eq!(get(address, "/api/openapi.json").await.json()["openapi"], "3.1.0");
+    assert!(get(address, "/").await.body.contains("/api/status"));
+    get(address, "/api/nothing").await.problem(404, "not-found");
+}
+
+#[tokio::test]
+async fn bad_events_are_listed_page_by_page() {
+    let admin = admin().await;
+    let bad = "{\"id\":\"a\"}\n{\"id\":\"b\"}\nnot json \u{fffd}\n";
+    assert_eq!(send(admin.ingest.address, &request("POST /events", "", bad.as_bytes())).await.status, 422);
+    let mut raws = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let path = format!("/api/bad-events?limit=2&cursor={cursor}");
+        let page = get(admin.served.address, &path).await;
+        assert_eq!(page.status, 200, "{page:?}");
+        let page = page.json();
+        let rows = page["bad_events"].as_array().unwrap();
+        if rows.is_empty() {
+            break;
+        }
+        assert!(rows.len() <= 2);
+        for row in rows {
+            assert_eq!(row["topic"], "multimedia_events");
+            assert_eq!(row["source"], json!({"protocol": "rest", "address": "127.0.0.1"}));
+            assert!(!row["reasons"].as_array().unwrap().is_empty());
+            raws.push(row["raw"].as_str().unwrap().to_string());
+        }
+        cursor = page["cursor"].as_str().unwrap().to_string();
+    }
+    raws.sort();
+    assert_eq!(raws, ["not json \u{fffd}", "{\"id\":\"a\"}", "{\"id\":\"b\"}"]);
+    for wrong in ["limit=0", "limit=1001", "limit=x", "cursor=zz", "limt=1"] {
+        get(admin.served.address, &format!("/api/bad-events?{wrong}")).await.problem(400, "bad-request");
+    }
+}
+
+#[tokio::test]
+async fn foreign_hosts_and_pages_are_refused() {
+    let admin = admin().await;
+    let rebound = b"GET /api/status HTTP/1.1\r\nhost: evil.example:8080\r\n\r\n";
+    send(admin.served.address, rebound).await.problem(421, "foreign-host");
+    let page = b"GET /api/status HTTP/1.1\r\nhost: localhost\r\norigin: https://evil.example\r\n\r\n";
+    send(admin.served.address, page).await.problem(421, "foreign-host");
+}
