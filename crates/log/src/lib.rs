@@ -13,11 +13,15 @@
 //! HTTP, JSON, SQL or the Kafka API.
 
 pub mod batch;
+mod clock;
 pub mod disk;
 mod log;
 mod partition;
+mod segment;
+mod shared;
 mod topic;
 
+pub use clock::Clock;
 pub use log::{Durability, Log, LogConfig, OpenError};
 pub use partition::{AppendError, Appended, Partition, ReadError};
 pub use topic::{CreateTopicError, TimestampType, Topic, TopicSettings};

@@ -1,10 +1,28 @@
 //! All topics of one data directory: creation, recovery, group fsync, retention, disk budget.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use crate::disk::Disk;
-use crate::{CreateTopicError, Topic, TopicSettings};
+use parking_lot::{Mutex, RwLock};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::disk::{Disk, read_file, write_atomically};
+use crate::shared::{Shared, Wake};
+use crate::topic::topics_directory;
+use crate::{Clock, CreateTopicError, Partition, Topic, TopicSettings};
+
+const MAGIC: &str = "playhouse-log";
+const VERSION: u32 = 1;
+/// Producer ids made durable at once; those not handed out before a crash are lost.
+const PRODUCER_ID_BLOCK: i64 = 1000;
+/// How often the maintainer looks whether a checkpoint is due.
+const UPKEEP_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What "acknowledged" means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -22,10 +40,18 @@ pub struct LogConfig {
     pub durability: Durability,
     /// Appends are refused with [`crate::AppendError::DiskBudget`] once all partitions together hold this many bytes and retention cannot help.
     pub disk_budget_bytes: u64,
+    /// How often retention looks for segments to delete, and how long after opening it first does.
+    pub retention_interval: Duration,
+    pub clock: Clock,
 }
 impl Default for LogConfig {
     fn default() -> Self {
-        LogConfig { durability: Durability::Fsync, disk_budget_bytes: 50 << 30 }
+        LogConfig {
+            durability: Durability::Fsync,
+            disk_budget_bytes: 50 << 30,
+            retention_interval: Duration::from_secs(30),
+            clock: Clock::default(),
+        }
     }
 }
 
@@ -37,45 +63,241 @@ pub enum OpenError {
     Io { path: String, source: std::io::Error },
 }
 
+/// `meta.json`, written before anything else.
+#[derive(Debug, Serialize, Deserialize)]
+struct Meta {
+    magic: String,
+    version: u32,
+    id: Uuid,
+    /// Ids below this one may have been handed out.
+    next_producer_id: i64,
+}
+
 #[derive(Debug)]
-pub struct Log {}
+pub struct Log {
+    id: Uuid,
+    directory: PathBuf,
+    shared: Arc<Shared>,
+    topics: Arc<RwLock<BTreeMap<String, Arc<Topic>>>>,
+    /// Topics are created and deleted one at a time.
+    changing: Mutex<()>,
+    producer_ids: Mutex<ProducerIds>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+#[derive(Debug)]
+struct ProducerIds {
+    next: i64,
+    /// Below this one they are taken in `meta.json`.
+    reserved: i64,
+}
 
 impl Log {
     /// Opens or creates the log in `directory`: cuts torn tails, rebuilds indexes and producer state after a crash,
-    /// starts the fsync and retention threads.
-    pub fn open(_disk: Arc<dyn Disk>, _directory: &Path, _config: LogConfig) -> Result<Arc<Log>, OpenError> {
-        todo!()
+    /// starts the fsync and maintenance threads.
+    pub fn open(disk: Arc<dyn Disk>, directory: &Path, config: LogConfig) -> Result<Arc<Log>, OpenError> {
+        let at = |path: &Path| {
+            let path = path.display().to_string();
+            move |source: io::Error| match source.kind() {
+                io::ErrorKind::InvalidData => OpenError::Format { path, found: source.to_string() },
+                _ => OpenError::Io { path, source },
+            }
+        };
+        let meta = open_meta(&*disk, directory).map_err(at(directory))?;
+        let topics_directory = topics_directory(directory);
+        let shared = Arc::new(Shared::new(disk, config.clock, config.durability, config.disk_budget_bytes));
+        let mut topics = BTreeMap::new();
+        let paths = shared.disk.list(&topics_directory).map_err(at(&topics_directory))?;
+        for path in paths.iter().filter(|path| path.extension().is_some_and(|extension| extension == "json")) {
+            let topic = Topic::open(&shared, directory, path).map_err(at(path))?;
+            topics.insert(topic.name().to_owned(), Arc::new(topic));
+        }
+        let log = Log {
+            id: meta.id,
+            directory: directory.to_owned(),
+            shared,
+            topics: Arc::new(RwLock::new(topics)),
+            changing: Mutex::new(()),
+            producer_ids: Mutex::new(ProducerIds { next: meta.next_producer_id, reserved: meta.next_producer_id }),
+            threads: Mutex::default(),
+        };
+        log.start_threads(config.retention_interval).map_err(at(directory))?;
+        Ok(Arc::new(log))
     }
+
+    fn start_threads(&self, retention_interval: Duration) -> io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let flusher = std::thread::Builder::new().name("log-flush".into()).spawn(move || {
+            while let Some(dirty) = shared.next_dirty() {
+                dirty.iter().for_each(|partition| partition.flush());
+            }
+        })?;
+        self.threads.lock().push(flusher);
+        let (shared, topics) = (Arc::clone(&self.shared), Arc::clone(&self.topics));
+        let maintainer = std::thread::Builder::new().name("log-upkeep".into()).spawn(move || {
+            let mut retained = Instant::now();
+            // Until a first interval has passed, readers that hold the log back may not have said so.
+            let mut first = true;
+            loop {
+                let wake = shared.next_upkeep(UPKEEP_INTERVAL.min(retention_interval));
+                if wake == Wake::Stop {
+                    break;
+                }
+                let partitions = partitions_of(&topics);
+                if retained.elapsed() >= retention_interval || (wake == Wake::OverBudget && !first) {
+                    first = false;
+                    retained = Instant::now();
+                    partitions
+                        .iter()
+                        .for_each(|partition| report(partition, "delete old segments", partition.retain()));
+                }
+                partitions
+                    .iter()
+                    .for_each(|partition| report(partition, "write a checkpoint", partition.checkpoint(false)));
+            }
+        })?;
+        self.threads.lock().push(maintainer);
+        Ok(())
+    }
+
     /// Made when the directory is: a wiped directory has a new one.
-    pub fn id(&self) -> uuid::Uuid {
-        todo!()
+    pub fn id(&self) -> Uuid {
+        self.id
     }
-    pub fn topic(&self, _name: &str) -> Option<Arc<Topic>> {
-        todo!()
+    pub fn topic(&self, name: &str) -> Option<Arc<Topic>> {
+        self.topics.read().get(name).cloned()
     }
     /// Sorted by name.
     pub fn topics(&self) -> Vec<Arc<Topic>> {
-        todo!()
+        self.topics.read().values().cloned().collect()
     }
-    pub fn create_topic(&self, _name: &str, _settings: TopicSettings) -> Result<Arc<Topic>, CreateTopicError> {
-        todo!()
+
+    pub fn create_topic(&self, name: &str, settings: TopicSettings) -> Result<Arc<Topic>, CreateTopicError> {
+        let _turn = self.changing.lock();
+        if self.topic(name).is_some() {
+            return Err(CreateTopicError::Exists(name.to_owned()));
+        }
+        self.create(name, settings)
     }
+
     /// The topic, created with `settings` if it is missing.
-    pub fn ensure_topic(&self, _name: &str, _settings: TopicSettings) -> Result<Arc<Topic>, CreateTopicError> {
-        todo!()
+    pub fn ensure_topic(&self, name: &str, settings: TopicSettings) -> Result<Arc<Topic>, CreateTopicError> {
+        if let Some(topic) = self.topic(name) {
+            return Ok(topic);
+        }
+        let _turn = self.changing.lock();
+        if let Some(topic) = self.topic(name) { Ok(topic) } else { self.create(name, settings) }
     }
-    pub fn delete_topic(&self, _name: &str) -> std::io::Result<bool> {
-        todo!()
+
+    fn create(&self, name: &str, settings: TopicSettings) -> Result<Arc<Topic>, CreateTopicError> {
+        Topic::check(name, &settings)?;
+        let topic = Arc::new(Topic::create(&self.shared, &self.directory, name, settings)?);
+        self.topics.write().insert(name.to_owned(), Arc::clone(&topic));
+        Ok(topic)
     }
+
+    /// Whether there was such a topic. Callers that wait on its partitions get [`crate::AppendError::Failed`].
+    pub fn delete_topic(&self, name: &str) -> io::Result<bool> {
+        let _turn = self.changing.lock();
+        let Some(topic) = self.topic(name) else { return Ok(false) };
+        topic.delete(&self.shared, &self.directory)?;
+        self.topics.write().remove(name);
+        Ok(true)
+    }
+
     /// A producer id never handed out before in this directory (durable before it returns), for idempotent producers.
-    pub fn allocate_producer_id(&self) -> std::io::Result<i64> {
-        todo!()
+    pub fn allocate_producer_id(&self) -> io::Result<i64> {
+        let mut ids = self.producer_ids.lock();
+        if ids.next == ids.reserved {
+            let reserved = ids.reserved + PRODUCER_ID_BLOCK;
+            write_meta(&*self.shared.disk, &self.directory, self.id, reserved)?;
+            ids.reserved = reserved;
+        }
+        ids.next += 1;
+        Ok(ids.next - 1)
     }
+
+    /// Bytes of all partitions' records on disk.
     pub fn size_bytes(&self) -> u64 {
-        todo!()
+        self.shared.used_bytes.load(Ordering::Acquire)
     }
-    /// Syncs everything, writes the clean-shutdown marker and producer snapshots, stops the threads. Further appends fail.
-    pub fn close(&self) -> std::io::Result<()> {
-        todo!()
+
+    /// Runs retention now; returns how many bytes it freed.
+    pub fn retain(&self) -> io::Result<u64> {
+        partitions_of(&self.topics).iter().try_fold(0, |freed, partition| Ok(freed + partition.retain()?))
     }
+
+    /// Syncs everything, writes the checkpoints with the producers' state, stops the threads. Further appends fail.
+    pub fn close(&self) -> io::Result<()> {
+        self.stop_threads();
+        let mut outcome = Ok(());
+        for partition in partitions_of(&self.topics) {
+            partition.flush();
+            outcome = outcome.and(partition.checkpoint(true));
+            partition.fail("the log is closed");
+        }
+        outcome
+    }
+
+    fn stop_threads(&self) {
+        self.shared.stop();
+        for thread in self.threads.lock().drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the log panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Log {
+    /// Nothing more is synced: whoever still waits on a partition is told so.
+    fn drop(&mut self) {
+        self.stop_threads();
+        partitions_of(&self.topics).iter().for_each(|partition| partition.fail("the log is closed"));
+    }
+}
+
+fn partitions_of(topics: &RwLock<BTreeMap<String, Arc<Topic>>>) -> Vec<Arc<Partition>> {
+    topics.read().values().flat_map(|topic| topic.partitions().iter().cloned()).collect()
+}
+
+fn report<T>(partition: &Partition, what: &str, outcome: io::Result<T>) {
+    if let Err(error) = outcome {
+        tracing::warn!(topic = partition.topic(), partition = partition.index(), %error, "cannot {what}");
+    }
+}
+
+fn open_meta(disk: &dyn Disk, directory: &Path) -> io::Result<Meta> {
+    let damaged = |found: String| io::Error::new(io::ErrorKind::InvalidData, found);
+    let topics = topics_directory(directory);
+    let Some(contents) = read_file(disk, &meta_path(directory))? else {
+        if disk.exists(&topics) {
+            return Err(damaged("topics without meta.json".into()));
+        }
+        disk.create_dir_all(directory)?;
+        let id = Uuid::new_v4();
+        write_meta(disk, directory, id, 0)?;
+        disk.create_dir_all(&topics)?;
+        disk.sync_dir(directory)?;
+        if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            disk.sync_dir(parent)?;
+        }
+        return Ok(Meta { magic: MAGIC.into(), version: VERSION, id, next_producer_id: 0 });
+    };
+    let meta: Meta = serde_json::from_slice(&contents).map_err(|error| damaged(format!("meta.json: {error}")))?;
+    if meta.magic != MAGIC || meta.version != VERSION {
+        return Err(damaged(format!("{} version {}", meta.magic, meta.version)));
+    }
+    disk.create_dir_all(&topics)?;
+    disk.sync_dir(directory)?;
+    Ok(meta)
+}
+
+fn write_meta(disk: &dyn Disk, directory: &Path, id: Uuid, next_producer_id: i64) -> io::Result<()> {
+    let meta = Meta { magic: MAGIC.into(), version: VERSION, id, next_producer_id };
+    write_atomically(disk, &meta_path(directory), &serde_json::to_vec_pretty(&meta)?)
+}
+
+fn meta_path(directory: &Path) -> PathBuf {
+    directory.join("meta.json")
 }

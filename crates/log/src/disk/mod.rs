@@ -1,8 +1,14 @@
 //! The file operations that everything on disk goes through, so that a test can put a faulty disk underneath.
 
+mod real;
+mod simulated;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+pub use real::RealDisk;
+pub use simulated::SimulatedDisk;
 
 /// One open file. Offsets are absolute: there is no cursor to share.
 pub trait DiskFile: Send + Sync + std::fmt::Debug {
@@ -30,4 +36,29 @@ pub trait Disk: Send + Sync + std::fmt::Debug {
     fn remove_file(&self, path: &Path) -> io::Result<()>;
     fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
     fn exists(&self, path: &Path) -> bool;
+}
+
+/// Replaces a small file so that a crash leaves either the old contents or the new, and makes it durable. Callers that
+/// replace the same file at the same time must take turns.
+pub(crate) fn write_atomically(disk: &dyn Disk, path: &Path, contents: &[u8]) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let temporary = directory.join(".new");
+    let file = disk.open(&temporary, true)?;
+    file.set_len(0)?;
+    file.write_all_at(contents, 0)?;
+    file.sync()?;
+    disk.rename(&temporary, path)?;
+    disk.sync_dir(directory)
+}
+
+/// The contents of a small file, `None` when it does not exist.
+pub(crate) fn read_file(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
+    if !disk.exists(path) {
+        return Ok(None);
+    }
+    let file = disk.open(path, false)?;
+    let mut contents = vec![0; file.len()? as usize];
+    let read = file.read_at(&mut contents, 0)?;
+    contents.truncate(read);
+    Ok(Some(contents))
 }

@@ -1,0 +1,244 @@
+//! A partition: a run of segments behind one writer lock, and a high watermark that readers wait on.
+
+mod append;
+mod checkpoint;
+mod producers;
+mod read;
+mod recovery;
+mod retention;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::disk::DiskFile;
+use crate::segment::{self, ActiveSegment, KINDS, Kind, Segment};
+use crate::shared::Shared;
+use crate::{Durability, TopicSettings};
+use checkpoint::LastCheckpoint;
+use producers::Producers;
+
+/// Where a batch was put. The records are durable once the high watermark has passed `next_offset - 1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    pub base_offset: i64,
+    /// One past the last offset of the batch.
+    pub next_offset: i64,
+    /// The log's clock at the append, in ms since the epoch; with `LogAppendTime` the time of every record in it.
+    pub append_time_ms: i64,
+    /// An idempotent producer sent this batch before: nothing was written, the offsets are those of the first time.
+    pub duplicate: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    #[error("corrupt record batch: {0}")]
+    Corrupt(String),
+    #[error("record batch format {0} is not supported: use version 2")]
+    UnsupportedFormat(i8),
+    #[error("record batch of {size} bytes is larger than the topic's limit of {limit}")]
+    TooLarge { size: usize, limit: usize },
+    #[error("sequence {found} of producer {producer_id} is out of order: expected {expected}")]
+    OutOfOrderSequence { producer_id: i64, expected: i32, found: i32 },
+    #[error("producer {producer_id} is fenced: epoch {found} is older than {current}")]
+    ProducerFenced { producer_id: i64, current: i16, found: i16 },
+    #[error("the log has reached its disk budget of {0} bytes")]
+    DiskBudget(u64),
+    #[error("the partition stopped accepting writes after a disk error: {0}")]
+    Failed(String),
+    #[error("cannot write to the log: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error("offset {offset} is outside {start}..{end}")]
+    OutOfRange { offset: i64, start: i64, end: i64 },
+    #[error("corrupt record batch at offset {0}")]
+    Corrupt(i64),
+    #[error("cannot read the log: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// What a partition is opened with.
+#[derive(Debug)]
+pub(crate) struct PartitionIdentity {
+    pub topic: String,
+    pub index: i32,
+    pub directory: PathBuf,
+    pub settings: TopicSettings,
+}
+
+#[derive(Debug)]
+pub struct Partition {
+    me: Weak<Partition>,
+    shared: Arc<Shared>,
+    topic: String,
+    index: i32,
+    directory: PathBuf,
+    settings: TopicSettings,
+    state: Mutex<State>,
+    high_watermark: watch::Sender<i64>,
+    log_start_offset: AtomicI64,
+    size_bytes: AtomicU64,
+    /// Set once, when the partition stops accepting appends for good.
+    failure: OnceLock<String>,
+    /// One checkpoint at a time.
+    checkpointing: Mutex<()>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Oldest first; each ends where the next begins.
+    closed: VecDeque<Segment>,
+    active: ActiveSegment,
+    producers: Producers,
+    durable: End,
+    /// Files of closed segments that hold unsynced batches.
+    unsynced: Vec<Arc<dyn DiskFile>>,
+    /// A segment was created whose directory entry is not durable.
+    directory_dirty: bool,
+    /// Waiting for the flusher.
+    queued: bool,
+    last_append_ms: i64,
+    checkpoint: LastCheckpoint,
+    holds: BTreeMap<String, i64>,
+}
+
+/// An end of the log: an offset, and where it lies.
+#[derive(Debug, Clone, Copy)]
+struct End {
+    offset: i64,
+    segment: i64,
+    position: u64,
+}
+
+impl State {
+    fn end(&self) -> End {
+        let Segment { base_offset, next_offset, bytes, .. } = self.active.summary;
+        End { offset: next_offset, segment: base_offset, position: bytes }
+    }
+}
+
+impl Partition {
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+    pub fn index(&self) -> i32 {
+        self.index
+    }
+
+    /// Waits until everything below `next_offset` is durable (per the log's [`crate::Durability`]).
+    pub async fn durable(&self, next_offset: i64) -> Result<(), AppendError> {
+        let mut moves = self.high_watermark.subscribe();
+        loop {
+            if *moves.borrow_and_update() >= next_offset {
+                return Ok(());
+            }
+            if let Some(reason) = self.failure() {
+                return Err(AppendError::Failed(reason.to_owned()));
+            }
+            if moves.changed().await.is_err() {
+                return Err(AppendError::Failed("the log is closed".into()));
+            }
+        }
+    }
+
+    /// The first offset that is not yet durable; nothing at or above it may be read.
+    pub fn high_watermark(&self) -> i64 {
+        *self.high_watermark.borrow()
+    }
+    pub fn log_start_offset(&self) -> i64 {
+        self.log_start_offset.load(Ordering::Acquire)
+    }
+    /// Changes whenever the high watermark moves: for parked fetches and the engine.
+    pub fn subscribe(&self) -> watch::Receiver<i64> {
+        self.high_watermark.subscribe()
+    }
+    /// Bytes on disk.
+    pub fn size_bytes(&self) -> u64 {
+        self.size_bytes.load(Ordering::Acquire)
+    }
+    /// Why the partition accepts no more appends, if it does not.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
+    }
+
+    /// Makes everything appended so far durable and moves the high watermark there. Called by one thread at a time.
+    pub(crate) fn flush(&self) {
+        let (end, files, directory_dirty) = {
+            let mut state = self.state.lock();
+            state.queued = false;
+            let mut files = std::mem::take(&mut state.unsynced);
+            files.push(Arc::clone(&state.active.file));
+            (state.end(), files, std::mem::take(&mut state.directory_dirty))
+        };
+        if self.failure().is_some() {
+            return;
+        }
+        let mut synced = files.iter().try_for_each(|file| file.sync());
+        if directory_dirty {
+            synced = synced.and_then(|()| self.shared.disk.sync_dir(&self.directory));
+        }
+        match synced {
+            Ok(()) => self.advance(&mut self.state.lock(), end),
+            Err(error) => self.fail_after_sync(&error),
+        }
+    }
+
+    fn advance(&self, state: &mut State, end: End) {
+        state.durable = end;
+        self.high_watermark.send_if_modified(|offset| std::mem::replace(offset, end.offset) != end.offset);
+    }
+
+    /// Stops the partition for good: waiting and later callers are told `reason`.
+    pub(crate) fn fail(&self, reason: &str) {
+        // Under the lock, so that no append is between its check and its write.
+        let _state = self.state.lock();
+        let _ = self.failure.set(reason.to_owned());
+        self.high_watermark.send_modify(|_| {});
+    }
+
+    /// After a failed sync the kernel may have dropped what it could not write, and may say it is there: nothing past
+    /// the high watermark is known to exist. It was never acknowledged nor read, so it is cut off, lest a restart find it in the cache.
+    fn fail_after_sync(&self, error: &io::Error) {
+        tracing::error!(topic = self.topic, partition = self.index, %error, "cannot sync the log: the partition stops");
+        self.fail(&format!("sync failed: {error}"));
+        let state = self.state.lock();
+        let durable = state.durable;
+        let disk = &*self.shared.disk;
+        let cut = || -> io::Result<()> {
+            for segment in state.closed.iter().chain([&state.active.summary]).rev() {
+                if segment.base_offset > durable.segment {
+                    for kind in KINDS {
+                        disk.remove_file(&segment::path(&self.directory, segment.base_offset, kind))?;
+                    }
+                } else if segment.base_offset == durable.segment {
+                    let log = segment::path(&self.directory, segment.base_offset, Kind::Log);
+                    disk.open(&log, false)?.set_len(durable.position)?;
+                }
+            }
+            Ok(())
+        };
+        if self.shared.durability == Durability::Fsync
+            && let Err(error) = cut()
+        {
+            tracing::error!(topic = self.topic, partition = self.index, %error, "cannot cut off what was not synced");
+        }
+    }
+
+    /// The files are deleted with the topic: they count no more.
+    pub(crate) fn forget_size(&self) {
+        self.shared.used_bytes.fetch_sub(self.size_bytes.swap(0, Ordering::AcqRel), Ordering::AcqRel);
+    }
+
+    fn segment_path(&self, base_offset: i64) -> PathBuf {
+        segment::path(&self.directory, base_offset, Kind::Log)
+    }
+}

@@ -1,0 +1,171 @@
+//! Opening a partition: what is below the checkpoint is believed, what is above is read and checked, and the log ends
+//! before the first byte that is not whole.
+
+use super::checkpoint::Checkpoint;
+use super::*;
+use crate::segment::scan;
+
+impl Partition {
+    /// A new, empty partition. Its directory may exist; the caller makes the directory's own entry durable.
+    pub(crate) fn create(shared: Arc<Shared>, identity: PartitionIdentity) -> io::Result<Arc<Partition>> {
+        let disk = &*shared.disk;
+        disk.create_dir_all(&identity.directory)?;
+        let active = ActiveSegment::create(disk, &identity.directory, 0)?;
+        disk.sync_dir(&identity.directory)?;
+        Ok(Self::assemble(shared, identity, VecDeque::new(), active, Producers::default()))
+    }
+
+    pub(crate) fn open(shared: Arc<Shared>, identity: PartitionIdentity) -> io::Result<Arc<Partition>> {
+        let disk = &*shared.disk;
+        let directory = &identity.directory;
+        let bases: Vec<i64> = disk.list(directory)?.iter().filter_map(|path| segment::base_of(path)).collect();
+        let checkpoint = Checkpoint::load(disk, directory)?;
+        let recovery_point = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.recovery_point);
+        let mut producers = checkpoint.map(|checkpoint| checkpoint.producers).unwrap_or_default();
+        let now_ms = shared.clock.now_ms();
+
+        let mut closed = VecDeque::new();
+        let mut active: Option<ActiveSegment> = None;
+        for (index, &base) in bases.iter().enumerate() {
+            if active.is_none()
+                && let Some(&next) = bases.get(index + 1)
+                && next <= recovery_point
+                && let Some(segment) = Segment::closed(disk, directory, base, next)?
+            {
+                closed.push_back(segment);
+                continue;
+            }
+            if let Some(mut before) = active.take() {
+                if before.summary.next_offset != base {
+                    let end = before.summary.next_offset;
+                    tracing::warn!(directory = %directory.display(), end, "cutting off segments that do not follow");
+                    bases[index..].iter().try_for_each(|&base| remove_segment(disk, directory, base))?;
+                    active = Some(before);
+                    break;
+                }
+                closed.push_back(before.close(disk)?);
+            }
+            active = Some(recover_segment(disk, directory, base, recovery_point, |header| {
+                if header.base_offset >= recovery_point {
+                    producers.record(header, now_ms);
+                }
+            })?);
+        }
+        let found = active.as_ref().map_or(0, |active| active.summary.next_offset);
+        if found < recovery_point {
+            let path = directory.display();
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!(
+                    "{path}: records from offset {found} on were durable up to {recovery_point} and are damaged or gone; restore the directory, or move it away to begin anew without them"
+                ),
+            ));
+        }
+        let active = match active {
+            Some(active) => active,
+            None => ActiveSegment::create(disk, directory, 0)?,
+        };
+        // What the last process wrote but did not sync is read from now on, so it must be durable.
+        active.file.sync()?;
+        for segment in closed.iter().filter(|segment| segment.next_offset > recovery_point) {
+            disk.open(&segment::path(directory, segment.base_offset, Kind::Log), false)?.sync()?;
+        }
+        disk.sync_dir(directory)?;
+        Ok(Self::assemble(shared, identity, closed, active, producers))
+    }
+
+    fn assemble(
+        shared: Arc<Shared>,
+        identity: PartitionIdentity,
+        closed: VecDeque<Segment>,
+        active: ActiveSegment,
+        producers: Producers,
+    ) -> Arc<Partition> {
+        let PartitionIdentity { topic, index, directory, settings } = identity;
+        let first = closed.front().unwrap_or(&active.summary);
+        let log_start_offset = AtomicI64::new(first.base_offset);
+        let bytes = closed.iter().map(|segment| segment.bytes).sum::<u64>() + active.summary.bytes;
+        shared.used_bytes.fetch_add(bytes, Ordering::AcqRel);
+        // The checkpoint that was found is not believed for more than it was: the next one syncs all that was scanned.
+        let checkpoint =
+            LastCheckpoint { offset: -1, segment: first.base_offset, bytes_since: 0, at_ms: shared.clock.now_ms() };
+        let Segment { base_offset, next_offset, bytes: position, .. } = active.summary;
+        let state = State {
+            closed,
+            active,
+            producers,
+            durable: End { offset: next_offset, segment: base_offset, position },
+            unsynced: Vec::new(),
+            directory_dirty: false,
+            queued: false,
+            last_append_ms: i64::MIN,
+            checkpoint,
+            holds: BTreeMap::new(),
+        };
+        Arc::new_cyclic(|me| Partition {
+            me: Weak::clone(me),
+            shared,
+            topic,
+            index,
+            directory,
+            settings,
+            state: Mutex::new(state),
+            high_watermark: watch::channel(next_offset).0,
+            log_start_offset,
+            size_bytes: AtomicU64::new(bytes),
+            failure: OnceLock::new(),
+            checkpointing: Mutex::new(()),
+        })
+    }
+}
+
+/// Scans a segment from the recovery point on, renews its indexes from there and cuts it where it is not whole.
+fn recover_segment(
+    disk: &dyn crate::disk::Disk,
+    directory: &std::path::Path,
+    base: i64,
+    recovery_point: i64,
+    mut visit: impl FnMut(&crate::batch::BatchHeader),
+) -> io::Result<ActiveSegment> {
+    let mut trusted = recovery_point;
+    loop {
+        let (mut active, position, indexed_last) = ActiveSegment::reopen(disk, directory, base, trusted)?;
+        let file = Arc::clone(&active.file);
+        let mut headers_fit = true;
+        let expected = if position == 0 { Some(base) } else { None };
+        let scanned = scan(&*file, position, expected, |header, at| {
+            if at == position && indexed_last.is_some_and(|last| last != header.last_offset()) {
+                headers_fit = false;
+            }
+            active.note(disk, header, at);
+            if headers_fit {
+                visit(header);
+            }
+        })?;
+        // An index that leads astray is no reason to cut: begin again without it.
+        if position > 0 && (!headers_fit || scanned.end == position) {
+            trusted = base;
+            continue;
+        }
+        if let Some(damage) = scanned.damage {
+            let next_offset = active.summary.next_offset;
+            if next_offset >= recovery_point {
+                let (log, lost) = (segment::path(directory, base, Kind::Log), file.len()? - scanned.end);
+                tracing::warn!(log = %log.display(), next_offset, lost, damage, "cutting off a torn tail");
+                file.set_len(scanned.end)?;
+                file.sync()?;
+            }
+        }
+        return Ok(active);
+    }
+}
+
+fn remove_segment(disk: &dyn crate::disk::Disk, directory: &std::path::Path, base: i64) -> io::Result<()> {
+    for kind in KINDS {
+        let path = segment::path(directory, base, kind);
+        if disk.exists(&path) {
+            disk.remove_file(&path)?;
+        }
+    }
+    Ok(())
+}

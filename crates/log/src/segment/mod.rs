@@ -1,0 +1,318 @@
+//! One segment: a `.log` file of batches with its sparse `.index` and `.timeindex`, named and laid out as Apache Kafka
+//! does, so that its `DumpLogSegments` reads them. Knows batches' headers, not partitions.
+//!
+//! - `.index`: relative last offset of a batch (u32), position of the batch (u32);
+//! - `.timeindex`: the largest timestamp so far (i64), relative last offset of the batch that brought it (u32);
+//! - both big-endian, an entry for the first batch that begins more than 4096 bytes after the last entry's.
+
+mod index;
+mod scan;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::batch::{BatchError, BatchHeader, HEADER_BYTES};
+use crate::disk::{Disk, DiskFile};
+use index::SparseIndex;
+pub use scan::scan;
+
+const INDEX_INTERVAL_BYTES: u64 = 4096;
+
+type OffsetEntry = [u8; 8];
+type TimeEntry = [u8; 12];
+
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    Log,
+    Index,
+    TimeIndex,
+}
+
+pub const KINDS: [Kind; 3] = [Kind::Log, Kind::Index, Kind::TimeIndex];
+
+pub fn path(directory: &Path, base_offset: i64, kind: Kind) -> PathBuf {
+    let extension = match kind {
+        Kind::Log => "log",
+        Kind::Index => "index",
+        Kind::TimeIndex => "timeindex",
+    };
+    directory.join(format!("{base_offset:020}.{extension}"))
+}
+
+/// The base offset that a `.log` file is named after.
+pub fn base_of(path: &Path) -> Option<i64> {
+    if path.extension()? != "log" {
+        return None;
+    }
+    let stem = path.file_stem()?.to_str()?;
+    if stem.len() == 20 { stem.parse().ok() } else { None }
+}
+
+/// What is known of a segment without opening it.
+#[derive(Debug, Clone, Copy)]
+pub struct Segment {
+    pub base_offset: i64,
+    pub next_offset: i64,
+    pub bytes: u64,
+    /// `None` while the segment is empty.
+    pub max_timestamp_ms: Option<i64>,
+    /// Last offset of the batch that brought the largest timestamp.
+    max_timestamp_offset: i64,
+}
+
+impl Segment {
+    /// A closed segment, from its file sizes and the last entry of its time index; `None` when these do not add up.
+    pub fn closed(
+        disk: &dyn Disk,
+        directory: &Path,
+        base_offset: i64,
+        next_offset: i64,
+    ) -> io::Result<Option<Segment>> {
+        let bytes = disk.open(&path(directory, base_offset, Kind::Log), false)?.len()?;
+        let index = path(directory, base_offset, Kind::Index);
+        let times = path(directory, base_offset, Kind::TimeIndex);
+        if !disk.exists(&index) || !disk.exists(&times) {
+            return Ok(None);
+        }
+        let times = disk.open(&times, false)?;
+        let (index_bytes, time_bytes) = (disk.open(&index, false)?.len()?, times.len()?);
+        if index_bytes % 8 != 0 || time_bytes % 12 != 0 || time_bytes == 0 {
+            return Ok(None);
+        }
+        let mut last: TimeEntry = [0; 12];
+        times.read_at(&mut last, time_bytes - 12)?;
+        let (timestamp, relative) = parse_time(&last);
+        let max_timestamp_offset = base_offset + i64::from(relative);
+        Ok((max_timestamp_offset < next_offset).then_some(Segment {
+            base_offset,
+            next_offset,
+            bytes,
+            max_timestamp_ms: Some(timestamp),
+            max_timestamp_offset,
+        }))
+    }
+
+    /// A position at or before that of the batch which holds `offset`.
+    pub fn position_before(&self, disk: &dyn Disk, directory: &Path, offset: i64) -> io::Result<u64> {
+        position_before(disk, &self.offset_index(disk, directory)?, self.base_offset, offset)
+    }
+
+    /// An offset at or before the first whose time is at or after `timestamp_ms`.
+    pub fn offset_before_time(&self, disk: &dyn Disk, directory: &Path, timestamp_ms: i64) -> io::Result<i64> {
+        offset_before_time(disk, &self.time_index(disk, directory)?, self.base_offset, timestamp_ms)
+    }
+
+    fn offset_index(&self, disk: &dyn Disk, directory: &Path) -> io::Result<SparseIndex<8>> {
+        let path = path(directory, self.base_offset, Kind::Index);
+        let entries = disk.open(&path, false)?.len()? / 8;
+        Ok(SparseIndex::on_disk(path, entries as usize))
+    }
+
+    fn time_index(&self, disk: &dyn Disk, directory: &Path) -> io::Result<SparseIndex<12>> {
+        let path = path(directory, self.base_offset, Kind::TimeIndex);
+        let entries = disk.open(&path, false)?.len()? / 12;
+        Ok(SparseIndex::on_disk(path, entries as usize))
+    }
+}
+
+/// The segment that is written to.
+#[derive(Debug)]
+pub struct ActiveSegment {
+    pub summary: Segment,
+    pub file: Arc<dyn DiskFile>,
+    offsets: SparseIndex<8>,
+    times: SparseIndex<12>,
+    last_indexed_time: Option<i64>,
+    bytes_since_entry: u64,
+}
+
+impl ActiveSegment {
+    /// A new, empty segment. What an earlier attempt may have left under its name is cut off.
+    pub fn create(disk: &dyn Disk, directory: &Path, base_offset: i64) -> io::Result<ActiveSegment> {
+        let file = disk.open(&path(directory, base_offset, Kind::Log), true)?;
+        if file.len()? > 0 {
+            file.set_len(0)?;
+        }
+        Self::resume(disk, directory, base_offset, file, &[], &[])
+    }
+
+    /// The segment as known from its indexes below `recovery_point`, and where to scan on from: its position, and the
+    /// last offset of the batch there when the index says so.
+    pub fn reopen(
+        disk: &dyn Disk,
+        directory: &Path,
+        base_offset: i64,
+        recovery_point: i64,
+    ) -> io::Result<(ActiveSegment, u64, Option<i64>)> {
+        let file = disk.open(&path(directory, base_offset, Kind::Log), false)?;
+        let bytes = file.len()?;
+        let mut offsets = SparseIndex::<8>::load(disk, &path(directory, base_offset, Kind::Index))?;
+        let mut times = SparseIndex::<12>::load(disk, &path(directory, base_offset, Kind::TimeIndex))?;
+        let mut last = None;
+        let trusted = offsets.iter().take_while(|entry| {
+            let (relative, position) = parse_offset(entry);
+            let ascending = last.is_none_or(|(r, p)| r < relative && p < position);
+            let known = base_offset + i64::from(relative) < recovery_point && u64::from(position) < bytes;
+            if ascending && known {
+                last = Some((relative, position));
+            }
+            ascending && known
+        });
+        let trusted = trusted.count();
+        offsets.truncate(trusted);
+        let mut last_time = None;
+        let trusted = times.iter().take_while(|entry| {
+            let (time, relative) = parse_time(entry);
+            let known = last.is_some_and(|(r, _)| relative <= r) && last_time.is_none_or(|t| t < time);
+            last_time = Some(time);
+            known
+        });
+        let trusted = trusted.count();
+        times.truncate(trusted);
+        let active = Self::resume(disk, directory, base_offset, file, &offsets, &times)?;
+        let position = last.map_or(0, |(_, position)| position.into());
+        Ok((active, position, last.map(|(relative, _)| base_offset + i64::from(relative))))
+    }
+
+    fn resume(
+        disk: &dyn Disk,
+        directory: &Path,
+        base_offset: i64,
+        file: Arc<dyn DiskFile>,
+        offsets: &[OffsetEntry],
+        times: &[TimeEntry],
+    ) -> io::Result<ActiveSegment> {
+        let last_time = times.last().map(parse_time);
+        Ok(ActiveSegment {
+            summary: Segment {
+                base_offset,
+                next_offset: base_offset,
+                bytes: 0,
+                max_timestamp_ms: last_time.map(|(time, _)| time),
+                max_timestamp_offset: base_offset + last_time.map_or(0, |(_, relative)| i64::from(relative)),
+            },
+            file,
+            offsets: SparseIndex::rewrite(disk, path(directory, base_offset, Kind::Index), offsets)?,
+            times: SparseIndex::rewrite(disk, path(directory, base_offset, Kind::TimeIndex), times)?,
+            last_indexed_time: last_time.map(|(time, _)| time),
+            bytes_since_entry: 0,
+        })
+    }
+
+    /// Whether a batch of `bytes` that ends at `last_offset` can be told in the indexes' 32 bits.
+    pub fn has_room_for(&self, bytes: u64, last_offset: i64) -> bool {
+        self.summary.bytes + bytes <= i32::MAX as u64 && last_offset - self.summary.base_offset <= i32::MAX as i64
+    }
+
+    /// Takes note of a batch that has been written (or found) at `position`.
+    pub fn note(&mut self, disk: &dyn Disk, header: &BatchHeader, position: u64) {
+        let summary = &mut self.summary;
+        summary.next_offset = header.next_offset();
+        summary.bytes = position + header.total_bytes as u64;
+        if summary.max_timestamp_ms.is_none_or(|max| header.max_timestamp_ms > max) {
+            summary.max_timestamp_ms = Some(header.max_timestamp_ms);
+            summary.max_timestamp_offset = header.last_offset();
+        }
+        if self.bytes_since_entry > INDEX_INTERVAL_BYTES {
+            let relative = (header.last_offset() - summary.base_offset) as u32;
+            let mut entry: OffsetEntry = [0; 8];
+            entry[..4].copy_from_slice(&relative.to_be_bytes());
+            entry[4..].copy_from_slice(&(position as u32).to_be_bytes());
+            self.bytes_since_entry = 0;
+            // The batch is in the log all the same: entries stay in memory until the index can be written again.
+            if let Err(error) = self.offsets.push(disk, entry).and(self.push_time(disk)) {
+                tracing::warn!(%error, "cannot write a segment's index yet");
+            }
+        }
+        self.bytes_since_entry += header.total_bytes as u64;
+    }
+
+    fn push_time(&mut self, disk: &dyn Disk) -> io::Result<()> {
+        let Some(time) = self.summary.max_timestamp_ms else { return Ok(()) };
+        if self.last_indexed_time.is_some_and(|last| time <= last) {
+            return Ok(());
+        }
+        self.last_indexed_time = Some(time);
+        let relative = (self.summary.max_timestamp_offset - self.summary.base_offset) as u32;
+        let mut entry: TimeEntry = [0; 12];
+        entry[..8].copy_from_slice(&time.to_be_bytes());
+        entry[8..].copy_from_slice(&relative.to_be_bytes());
+        self.times.push(disk, entry)
+    }
+
+    pub fn flush_indexes(&mut self, disk: &dyn Disk) -> io::Result<()> {
+        self.offsets.flush(disk)?;
+        self.times.flush(disk)
+    }
+
+    /// Completes the indexes of a segment that is written to no more.
+    pub fn close(&mut self, disk: &dyn Disk) -> io::Result<Segment> {
+        self.push_time(disk)?;
+        self.flush_indexes(disk)?;
+        Ok(self.summary)
+    }
+
+    /// As [`Segment::position_before`].
+    pub fn position_before(&self, disk: &dyn Disk, offset: i64) -> io::Result<u64> {
+        position_before(disk, &self.offsets, self.summary.base_offset, offset)
+    }
+
+    /// As [`Segment::offset_before_time`].
+    pub fn offset_before_time(&self, disk: &dyn Disk, timestamp_ms: i64) -> io::Result<i64> {
+        offset_before_time(disk, &self.times, self.summary.base_offset, timestamp_ms)
+    }
+}
+
+fn position_before(disk: &dyn Disk, index: &SparseIndex<8>, base_offset: i64, offset: i64) -> io::Result<u64> {
+    let found = index.last_where(disk, |entry| base_offset + i64::from(parse_offset(entry).0) <= offset)?;
+    Ok(found.map_or(0, |entry| parse_offset(&entry).1.into()))
+}
+
+fn offset_before_time(
+    disk: &dyn Disk,
+    index: &SparseIndex<12>,
+    base_offset: i64,
+    timestamp_ms: i64,
+) -> io::Result<i64> {
+    let found = index.last_where(disk, |entry| parse_time(entry).0 < timestamp_ms)?;
+    Ok(found.map_or(base_offset, |entry| base_offset + i64::from(parse_time(&entry).1)))
+}
+
+fn parse_offset(entry: &OffsetEntry) -> (u32, u32) {
+    let (halves, _) = entry.as_chunks::<4>();
+    (u32::from_be_bytes(halves[0]), u32::from_be_bytes(halves[1]))
+}
+
+fn parse_time(entry: &TimeEntry) -> (i64, u32) {
+    let (words, _) = entry.as_chunks::<4>();
+    let time = (u64::from(u32::from_be_bytes(words[0])) << 32) | u64::from(u32::from_be_bytes(words[1]));
+    (time as i64, u32::from_be_bytes(words[2]))
+}
+
+/// Walks the headers from `position`, where a batch begins, to the first batch that is wanted; `None` at `limit`.
+pub fn find_batch(
+    file: &dyn DiskFile,
+    mut position: u64,
+    limit: u64,
+    wanted: impl Fn(&BatchHeader) -> bool,
+) -> io::Result<Result<Option<(u64, BatchHeader)>, BatchError>> {
+    let mut chunk = [0u8; 4096];
+    let (mut start, mut filled) = (position, 0);
+    while position < limit {
+        let mut at = (position - start) as usize;
+        if at + HEADER_BYTES > filled {
+            filled = file.read_at(&mut chunk, position)?;
+            (start, at) = (position, 0);
+        }
+        let header = match BatchHeader::parse(&chunk[at..filled]) {
+            Ok(header) => header,
+            Err(error) => return Ok(Err(error)),
+        };
+        if wanted(&header) {
+            return Ok(Ok(Some((position, header))));
+        }
+        position += header.total_bytes as u64;
+    }
+    Ok(Ok(None))
+}

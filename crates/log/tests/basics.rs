@@ -1,0 +1,190 @@
+//! What a partition promises when nothing goes wrong: order, whole batches, times, topics, sizes.
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use common::*;
+use playhouse_log::batch::{BatchBuilder, BatchHeader, Compression, Records, split_first};
+use playhouse_log::disk::{RealDisk, SimulatedDisk};
+use playhouse_log::{AppendError, Clock, CreateTopicError, Log, LogConfig, ReadError, TimestampType, TopicSettings};
+
+#[test]
+fn records_come_back_in_order_over_segments_and_restarts() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || Log::open(Arc::new(RealDisk), directory.path(), LogConfig::default()).unwrap();
+    let log = open();
+    let (id, topic) = (log.id(), log.create_topic("events", small_segments()).unwrap());
+    let partition = &topic.partitions()[0];
+    for number in 0..500 {
+        append(partition, &numbered(number, 1 + number % 3));
+    }
+    let expected = values(partition);
+    assert_eq!(expected.len(), (0..500).map(|number| 1 + number % 3).sum::<usize>());
+    log.close().unwrap();
+
+    let log = open();
+    assert_eq!(log.id(), id);
+    let topic = log.topic("events").unwrap();
+    assert_eq!(topic.settings(), small_segments());
+    let partition = &topic.partitions()[0];
+    assert_eq!(values(partition), expected);
+    assert_eq!(partition.high_watermark(), expected.len() as i64);
+    assert!(std::fs::read_dir(directory.path().join("events-0")).unwrap().count() > 9, "the log rolled");
+    assert_eq!(log.size_bytes(), partition.size_bytes());
+    for offset in 0..expected.len() as i64 {
+        let (header, _) = split_first(&partition.read(offset, 1).unwrap()).unwrap();
+        assert!((header.base_offset..header.next_offset()).contains(&offset));
+    }
+}
+
+#[test]
+fn reads_are_bounded_and_whole() {
+    let (_log, partition) = partition(SimulatedDisk::new(), TopicSettings::default());
+    let batch = numbered(0, 10);
+    for _ in 0..20 {
+        append(&partition, &batch);
+    }
+    assert_eq!(partition.read(0, 3 * batch.len() + 1).unwrap().len(), 3 * batch.len());
+    assert_eq!(partition.read(15, 0).unwrap().len(), batch.len(), "at least one batch");
+    assert!(partition.read(200, 1000).unwrap().is_empty());
+    assert!(matches!(partition.read(201, 1), Err(ReadError::OutOfRange { start: 0, end: 200, .. })));
+    assert!(matches!(partition.read(-1, 1), Err(ReadError::OutOfRange { .. })));
+    // The verbatim batch, but for its place.
+    let mut read = partition.read(10, 1).unwrap().to_vec();
+    assert_eq!(BatchHeader::parse(&read).unwrap().base_offset, 10);
+    read[..8].fill(0);
+    assert_eq!(read, batch);
+}
+
+#[test]
+fn bad_batches_are_told_apart_and_change_nothing() {
+    let settings = TopicSettings { max_batch_bytes: 10_000, ..TopicSettings::default() };
+    let (_log, partition) = partition(SimulatedDisk::new(), settings);
+    let good = numbered(0, 2);
+    let changed = |at: usize, byte: u8| {
+        let mut bad = good.clone();
+        bad[at] = byte;
+        bad
+    };
+    assert!(matches!(partition.append(&changed(16, 1)), Err(AppendError::UnsupportedFormat(1))));
+    assert!(matches!(partition.append(&changed(70, 0xee)), Err(AppendError::Corrupt(_))));
+    assert!(matches!(partition.append(&good[..good.len() - 1]), Err(AppendError::Corrupt(_))));
+    assert!(matches!(partition.append(&changed(9, 0x10)), Err(AppendError::TooLarge { limit: 10_000, .. })));
+    assert!(matches!(partition.append(&[]), Err(AppendError::Corrupt(_))));
+    let two = [good.clone(), changed(70, 0xee)].concat();
+    assert!(matches!(partition.append(&two), Err(AppendError::Corrupt(_))), "all or nothing");
+    assert_eq!(append(&partition, &[good.clone(), good].concat()).next_offset, 4);
+    assert_eq!(values(&partition).len(), 4);
+}
+
+#[test]
+fn the_log_stamps_the_time_where_the_topic_says_so() {
+    let now = Arc::new(AtomicI64::new(5_000));
+    let clock = {
+        let now = Arc::clone(&now);
+        Clock::new(move || now.load(Ordering::Relaxed))
+    };
+    let config = LogConfig { clock, ..LogConfig::default() };
+    let log = Log::open(Arc::new(SimulatedDisk::new()), "/data".as_ref(), config).unwrap();
+    let settings = TopicSettings { timestamp_type: TimestampType::LogAppendTime, ..TopicSettings::default() };
+    let topic = log.create_topic("events", settings).unwrap();
+    let partition = &topic.partitions()[0];
+    assert_eq!(append(partition, &numbered(0, 2)).append_time_ms, 5_000);
+    now.store(4_000, Ordering::Relaxed);
+    assert_eq!(append(partition, &numbered(2, 2)).append_time_ms, 5_000, "a clock set back does not turn time back");
+    now.store(6_000, Ordering::Relaxed);
+    append(partition, &numbered(4, 2));
+    let batches = Records::decompress(&partition.read(4, 1).unwrap(), 1 << 20).unwrap();
+    assert!(batches.header().is_log_append_time());
+    assert!(batches.iter().all(|record| record.unwrap().timestamp_ms == 6_000));
+    assert_eq!(partition.offset_at(5_001).unwrap(), Some((4, 6_000)));
+    assert_eq!(partition.offset_at(0).unwrap(), Some((0, 5_000)));
+    assert_eq!(partition.offset_at(6_001).unwrap(), None);
+}
+
+#[test]
+fn offsets_are_found_by_time() {
+    let (_log, partition) = partition(SimulatedDisk::new(), small_segments());
+    let times: Vec<i64> = (0..900).map(|number: i64| number * 10 + [0, -35, 70][number as usize % 3]).collect();
+    for chunk in times.chunks(3) {
+        let mut builder = BatchBuilder::new(Compression::Lz4);
+        chunk.iter().for_each(|time| builder.push(*time, None, Some(&[0; 50]), &[]));
+        append(&partition, &builder.build());
+    }
+    for wanted in (-100..9_200).step_by(7) {
+        let expected = times.iter().position(|time| *time >= wanted).map(|at| (at as i64, times[at]));
+        assert_eq!(partition.offset_at(wanted).unwrap(), expected, "at {wanted}");
+    }
+}
+
+#[test]
+fn topics_are_made_once_and_deleted_wholly() {
+    let disk = SimulatedDisk::new();
+    let log = open(&disk);
+    for name in ["", ".", "..", "a/b", "../x", "a b", "ü", &"x".repeat(250)] {
+        let created = log.create_topic(name, TopicSettings::default());
+        assert!(matches!(created, Err(CreateTopicError::InvalidName(_))), "{name:?}");
+    }
+    let none = TopicSettings { partitions: 0, ..TopicSettings::default() };
+    assert!(matches!(log.create_topic("a", none), Err(CreateTopicError::InvalidPartitions(0))));
+
+    let long = "x".repeat(249);
+    let topic = log.create_topic(&long, one_partition()).unwrap();
+    assert!(matches!(log.create_topic(&long, one_partition()), Err(CreateTopicError::Exists(_))));
+    assert_eq!(log.ensure_topic(&long, TopicSettings::default()).unwrap().id(), topic.id());
+    let partition = Arc::clone(&topic.partitions()[0]);
+    append(&partition, &numbered(0, 5));
+    assert!(log.delete_topic(&long).unwrap());
+    assert!(!log.delete_topic(&long).unwrap());
+    assert!(matches!(partition.append(&numbered(0, 1)), Err(AppendError::Failed(_))));
+    assert_eq!(log.size_bytes(), 0);
+    let again = log.create_topic(&long, one_partition()).unwrap();
+    assert_ne!(again.id(), topic.id());
+    assert_eq!(again.partitions()[0].high_watermark(), 0);
+    assert!(again.partition(1).is_none() && again.partition(-1).is_none());
+}
+
+#[test]
+fn threads_append_together_and_each_batch_keeps_its_place() {
+    let disk = SimulatedDisk::new();
+    let (_log, partition) = partition(disk.clone(), small_segments());
+    let runtime = runtime();
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let (partition, runtime) = (&partition, &runtime);
+            scope.spawn(move || {
+                for number in 0..100 {
+                    let batch = numbered(thread * 1000 + number, 1);
+                    let appended = partition.append(&batch).unwrap();
+                    runtime.block_on(partition.durable(appended.next_offset)).unwrap();
+                    assert!(partition.high_watermark() >= appended.next_offset);
+                    let (header, _) = split_first(&partition.read(appended.base_offset, 1).unwrap()).unwrap();
+                    assert_eq!(header.base_offset, appended.base_offset);
+                }
+            });
+        }
+    });
+    let mut values = values(&partition);
+    for thread in 0..8 {
+        let own: Vec<_> = values.iter().filter(|value| **value / 1000 == thread).copied().collect();
+        assert!(own.is_sorted() && own.len() == 100);
+    }
+    values.sort_unstable();
+    values.dedup();
+    assert_eq!(values.len(), 800);
+}
+
+#[test]
+fn producer_ids_are_never_handed_out_twice() {
+    let mut disk = SimulatedDisk::new();
+    let mut seen = std::collections::HashSet::new();
+    for _ in 0..3 {
+        let log = open(&disk);
+        for _ in 0..1500 {
+            assert!(seen.insert(log.allocate_producer_id().unwrap()));
+        }
+        disk = disk.power_cut(None);
+    }
+}
