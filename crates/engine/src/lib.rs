@@ -14,6 +14,7 @@
 //!
 //! The engine knows the log, but no door and no product behind a store.
 
+mod engine;
 pub mod epoch;
 mod position;
 pub mod sink;
@@ -21,4 +22,8 @@ pub mod sql;
 pub mod state;
 pub mod views;
 
+pub use engine::{
+    AttachedSink, BadRecord, Clock, Engine, EngineConfig, EngineError, EngineStatus, Freshness, InputStatus, LATE_EVENTS,
+    ViewStatus, late_events_schema,
+};
 pub use position::{Position, TopicPartition};

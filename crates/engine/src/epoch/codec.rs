@@ -47,8 +47,8 @@ pub struct Header {
     pub number: u64,
     /// The engine's clock when the epoch was cut, ms since the Unix epoch; state expires by it, so a replay is exact.
     pub clock_ms: i64,
-    /// After this epoch; ms since the Unix epoch.
-    pub watermark_ms: Option<i64>,
+    /// Of each source after this epoch; ms since the Unix epoch.
+    pub watermarks_ms: Vec<Option<i64>>,
     /// Covered by this epoch; partitions without new records are absent.
     pub ranges: Vec<OffsetRange>,
     /// Partitions whose times this epoch changed.
@@ -98,7 +98,7 @@ impl Header {
 pub struct Epoch {
     pub number: u64,
     pub clock_ms: i64,
-    pub watermark_ms: Option<i64>,
+    pub watermarks_ms: Vec<Option<i64>>,
     pub ranges: Vec<OffsetRange>,
     pub times: Vec<PartitionTime>,
     pub delta: Vec<u8>,
@@ -134,10 +134,14 @@ impl Epoch {
         let header = Header {
             number: self.number,
             clock_ms: self.clock_ms,
-            watermark_ms: self.watermark_ms,
+            watermarks_ms: self.watermarks_ms.clone(),
             ranges: self.ranges.clone(),
             times: self.times.clone(),
-            rows: self.streams.iter().map(|batches| batches.iter().map(|batch| batch.num_rows() as u64).sum()).collect(),
+            rows: self
+                .streams
+                .iter()
+                .map(|batches| batches.iter().map(|batch| batch.num_rows() as u64).sum())
+                .collect(),
             delta: section(&self.delta),
             streams,
         };

@@ -88,6 +88,7 @@ pub struct EpochLog {
     recent: Mutex<VecDeque<Recent>>,
     /// Number of the newest durable epoch.
     newest: watch::Sender<u64>,
+    written: AtomicU64,
     /// Used by the only writer; kept here to reuse its allocation.
     buffer: Mutex<Vec<u8>>,
 }
@@ -135,6 +136,7 @@ impl EpochLog {
             segments: RwLock::new(segments),
             recent: Mutex::default(),
             newest: watch::Sender::new(newest),
+            written: AtomicU64::new(0),
             buffer: Mutex::default(),
         };
         Ok(Some(log))
@@ -164,6 +166,7 @@ impl EpochLog {
             segments: RwLock::default(),
             recent: Mutex::default(),
             newest: watch::Sender::new(0),
+            written: AtomicU64::new(0),
             buffer: Mutex::default(),
         };
         log.roll(1, position)?;
@@ -186,6 +189,7 @@ impl EpochLog {
         segment.file.sync().map_err(io)?;
         self.remember(&epoch, buffer.len());
         segment.end.store(end + buffer.len() as u64, Ordering::Release);
+        self.written.fetch_add(buffer.len() as u64, Ordering::Relaxed);
         drop(buffer);
         self.newest.send_replace(epoch.number);
         Ok(Arc::new(header))
@@ -199,6 +203,16 @@ impl EpochLog {
     /// Changes with every epoch.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.newest.subscribe()
+    }
+
+    /// Number of the oldest epoch still kept (or the next one, if there is none).
+    pub fn first_epoch(&self) -> u64 {
+        self.segments.read().front().map_or(1, |segment| segment.first_epoch)
+    }
+
+    /// Bytes appended by this process, whether still kept or not.
+    pub fn written_bytes(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
     }
 
     /// Where the oldest epoch still kept starts.

@@ -1,4 +1,9 @@
-//! Sinks: what a connector implements.
+//! Sinks: what a connector implements, and the task that drives one.
+
+mod driver;
+
+pub(crate) use driver::{Driver, DriverHandle};
+pub use driver::{SinkState, SinkStatus};
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;

@@ -1,0 +1,129 @@
+//! Checkpoints: the whole state after one epoch, in one checksummed file.
+//!
+//! ```text
+//! "PLAYSTAT"    u32 version    u32 CRC-32C of all that follows    u32 length of the meta data
+//! meta data (JSON)    for each section: u64 length, bytes
+//! ```
+//! A checkpoint is written beside the last one and renamed into place; the last one goes once it is durable.
+
+use std::path::{Path, PathBuf};
+
+use playhouse_log::disk::Disk;
+use serde::{Deserialize, Serialize};
+
+use super::EngineError;
+use crate::Position;
+use crate::epoch::{Identity, PartitionTime};
+use crate::state::dedup::Manifest;
+
+const MAGIC: &[u8; 8] = b"PLAYSTAT";
+const FORMAT_VERSION: u32 = 1;
+const HEAD_BYTES: usize = 20;
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Meta {
+    pub(super) identity: Identity,
+    /// The newest epoch in the state.
+    pub(super) epoch: u64,
+    pub(super) clock_ms: i64,
+    pub(super) position: Position,
+    pub(super) watermarks_ms: Vec<Option<i64>>,
+    pub(super) times: Vec<PartitionTime>,
+    /// By source; the ids in memory are the first sections.
+    pub(super) dedup: Vec<Option<Manifest>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Checkpoint {
+    pub(super) meta: Meta,
+    /// One per source, then one per view.
+    pub(super) sections: Vec<Vec<u8>>,
+}
+
+pub(super) fn write(disk: &dyn Disk, directory: &Path, checkpoint: &Checkpoint) -> Result<(), EngineError> {
+    let path = directory.join(format!("{:020}.state", checkpoint.meta.epoch));
+    let failed = |reason: String| EngineError::Checkpoint { path: path.clone(), reason };
+    let meta = serde_json::to_vec(&checkpoint.meta).map_err(|error| failed(error.to_string()))?;
+    let body: usize = checkpoint.sections.iter().map(|section| 8 + section.len()).sum();
+    let mut bytes = Vec::with_capacity(HEAD_BYTES + meta.len() + body);
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+    bytes.extend_from_slice(&[0; 4]);
+    bytes.extend_from_slice(&(meta.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(&meta);
+    for section in &checkpoint.sections {
+        bytes.extend_from_slice(&(section.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(section);
+    }
+    let crc = crc32c::crc32c(&bytes[16..]);
+    bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+    let write = || {
+        let staged = path.with_extension("staged");
+        let file = disk.open(&staged, true)?;
+        file.set_len(0)?;
+        file.write_all_at(&bytes, 0)?;
+        file.sync()?;
+        disk.rename(&staged, &path)?;
+        disk.sync_dir(directory)?;
+        for other in disk.list(directory)? {
+            if is_checkpoint(&other) && other < path {
+                disk.remove_file(&other)?;
+            }
+        }
+        Ok::<_, std::io::Error>(())
+    };
+    write().map_err(|error| failed(error.to_string()))
+}
+
+/// The newest whole checkpoint of `identity`.
+pub(super) fn load(
+    disk: &dyn Disk,
+    directory: &Path,
+    identity: &Identity,
+) -> Result<Option<Checkpoint>, EngineError> {
+    let mut paths: Vec<PathBuf> = match disk.exists(directory) {
+        true => disk.list(directory).map_err(|error| io(directory, &error))?,
+        false => Vec::new(),
+    };
+    paths.retain(|path| is_checkpoint(path));
+    for path in paths.iter().rev() {
+        let file = disk.open(path, false).map_err(|error| io(path, &error))?;
+        let mut bytes = vec![0; file.len().map_err(|error| io(path, &error))? as usize];
+        file.read_at(&mut bytes, 0).map_err(|error| io(path, &error))?;
+        match decode(&bytes) {
+            Some(checkpoint) if checkpoint.meta.identity == *identity => return Ok(Some(checkpoint)),
+            Some(_) => {}
+            None => tracing::warn!(path = %path.display(), "passing over a torn checkpoint"),
+        }
+    }
+    Ok(None)
+}
+
+fn decode(bytes: &[u8]) -> Option<Checkpoint> {
+    let (head, mut body) = bytes.split_at_checked(HEAD_BYTES)?;
+    let field = |at: usize| head[at..at + 4].try_into().ok().map(u32::from_le_bytes);
+    if &head[..8] != MAGIC || field(8)? != FORMAT_VERSION || crc32c::crc32c(&bytes[16..]) != field(12)? {
+        return None;
+    }
+    let meta = serde_json::from_slice(take(&mut body, field(16)? as usize)?).ok()?;
+    let mut sections = Vec::new();
+    while !body.is_empty() {
+        let length = u64::from_le_bytes(take(&mut body, 8)?.try_into().ok()?);
+        sections.push(take(&mut body, length as usize)?.to_vec());
+    }
+    Some(Checkpoint { meta, sections })
+}
+
+fn take<'a>(bytes: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
+    let (taken, rest) = bytes.split_at_checked(count)?;
+    *bytes = rest;
+    Some(taken)
+}
+
+fn is_checkpoint(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "state")
+}
+
+fn io(path: &Path, error: &std::io::Error) -> EngineError {
+    EngineError::Checkpoint { path: path.to_owned(), reason: error.to_string() }
+}

@@ -1,0 +1,314 @@
+//! Cutting an epoch: which records it covers, decoded.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::TimestampMicrosecondType;
+use bytes::Bytes;
+use futures::future::select_all;
+use playhouse_log::batch::{self, Records};
+use playhouse_log::{Log, Partition};
+use tokio::sync::watch;
+
+use super::{BadRecord, EngineError};
+use crate::epoch::{OffsetRange, PartitionTime};
+use crate::sql::{Decoder, Pipeline, Source};
+use crate::{Position, TopicPartition};
+
+/// Read from a partition at a time, compressed.
+const READ_BYTES: usize = 256 << 10;
+/// A record batch that decompresses to more is corrupt: the gate and the Kafka door accept less.
+const BATCH_BYTES_MAX: usize = 256 << 20;
+/// Decoded payload in an epoch, whatever its number of rows: bounds the engine's memory.
+const EPOCH_BYTES: usize = 24 << 20;
+
+/// Where a decoded row came from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    /// Index into the source's inputs.
+    input: u32,
+    pub(super) partition: i32,
+    pub(super) offset: i64,
+    pub(super) ingested_ms: i64,
+}
+
+/// One partition being read.
+struct Input {
+    partition: Arc<Partition>,
+    name: TopicPartition,
+    next: i64,
+    high_watermark: watch::Receiver<i64>,
+    max_event_ms: Option<i64>,
+    active_ms: i64,
+}
+
+/// One source table: its partitions, its decoder, its watermark.
+pub(super) struct SourceReader {
+    pub(super) definition: Source,
+    pub(super) topic: Arc<str>,
+    decoder: Decoder,
+    inputs: Vec<Input>,
+    pub(super) watermark_ms: Option<i64>,
+    started_ms: i64,
+}
+
+/// What a cut took from one source.
+pub(super) struct Cut {
+    pub(super) batch: RecordBatch,
+    /// By row of `batch`.
+    pub(super) places: Vec<Place>,
+    pub(super) ranges: Vec<OffsetRange>,
+    pub(super) bad: Vec<BadRecord>,
+}
+
+impl SourceReader {
+    pub(super) fn open(log: &Log, source: &Source, now_ms: i64) -> Result<SourceReader, EngineError> {
+        let topic = log.topic(&source.topic).ok_or_else(|| EngineError::UnknownTopic(source.topic.clone()))?;
+        let name: Arc<str> = Arc::from(source.topic.as_str());
+        let inputs = topic.partitions().iter().map(|partition| Input {
+            partition: partition.clone(),
+            name: TopicPartition { topic: name.clone(), partition: partition.index() },
+            next: 0,
+            high_watermark: partition.subscribe(),
+            max_event_ms: None,
+            active_ms: now_ms,
+        });
+        Ok(SourceReader {
+            definition: source.clone(),
+            topic: name.clone(),
+            decoder: source.decoder(),
+            inputs: inputs.collect(),
+            watermark_ms: None,
+            started_ms: now_ms,
+        })
+    }
+
+    /// Forgets all times, before they are restored.
+    pub(super) fn reset(&mut self) {
+        self.decoder = self.definition.decoder();
+        self.watermark_ms = None;
+        for input in &mut self.inputs {
+            input.max_event_ms = None;
+        }
+    }
+
+    /// Moves to `position`; where retention has removed what lies there, to the first record left, and says so.
+    pub(super) fn seek(&mut self, position: &Position) {
+        for input in &mut self.inputs {
+            let wanted = position.get(&input.name);
+            let start = input.partition.log_start_offset();
+            if start > wanted && wanted > 0 {
+                tracing::error!(
+                    topic = %input.name.topic, partition = input.name.partition, from = wanted, to = start,
+                    "records were removed by retention before the engine read them"
+                );
+            }
+            input.next = wanted.max(start);
+        }
+    }
+
+    pub(super) fn position(&self, position: &mut Position) {
+        for input in &self.inputs {
+            position.set(input.name.clone(), input.next);
+        }
+    }
+
+    pub(super) fn restore_time(&mut self, time: &PartitionTime) {
+        if let Some(input) = self.inputs.iter_mut().find(|input| input.name == time.partition) {
+            input.max_event_ms = time.max_event_ms;
+            input.active_ms = time.active_ms;
+        }
+    }
+
+    pub(super) fn times(&self) -> Vec<PartitionTime> {
+        self.inputs.iter().map(Input::time).collect()
+    }
+
+    /// Tells retention that this reader still needs everything from here on.
+    pub(super) fn hold(&self, reader: &str) {
+        for input in &self.inputs {
+            input.partition.hold(reader, input.next);
+        }
+    }
+
+    pub(super) fn has_data(&self) -> bool {
+        self.inputs.iter().any(|input| input.next < input.partition.high_watermark())
+    }
+
+    pub(super) fn has_history(&self) -> bool {
+        self.inputs.iter().any(|input| input.partition.high_watermark() > input.partition.log_start_offset())
+    }
+
+    /// Returns once some partition's high watermark has moved.
+    pub(super) async fn changed(&mut self) {
+        let waits = self.inputs.iter_mut().map(|input| Box::pin(input.high_watermark.changed()));
+        let (outcome, _, _) = select_all(waits).await;
+        if outcome.is_err() {
+            // The log is closed: nothing will come, and the caller is about to be stopped.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Takes up to `rows_max` rows, by whole record batches and in turn from all partitions, and not beyond `fence`.
+    pub(super) fn cut(&mut self, rows_max: usize, clock_ms: i64, fence: Option<&Position>) -> Result<Cut, EngineError> {
+        let mut places = Vec::new();
+        let mut bad = Vec::new();
+        let mut bytes = 0;
+        let from: Vec<i64> = self.inputs.iter().map(|input| input.next).collect();
+        let mut idle = 0;
+        let mut turn = 0;
+        while idle < self.inputs.len() && self.decoder.len() < rows_max && bytes < EPOCH_BYTES {
+            let index = turn % self.inputs.len();
+            turn += 1;
+            let input = &mut self.inputs[index];
+            let end = input.partition.high_watermark();
+            let end = fence.map_or(end, |fence| end.min(fence.get(&input.name)));
+            if input.next >= end {
+                idle += 1;
+                continue;
+            }
+            idle = 0;
+            input.active_ms = clock_ms;
+            let mut taken = Taken { places: &mut places, bad: &mut bad, bytes: &mut bytes };
+            input.take(index as u32, end, rows_max, &mut self.decoder, &mut taken)?;
+        }
+        let ranges = self
+            .inputs
+            .iter()
+            .zip(from)
+            .filter(|(input, from)| input.next > *from)
+            .map(|(input, from)| OffsetRange { partition: input.name.clone(), from, to: input.next })
+            .collect();
+        let batch = self.decoder.finish();
+        Ok(Cut { batch, places, ranges, bad })
+    }
+
+    /// Advances the watermark by the rows of a cut, and returns the times that changed. A time ahead of its own ingest
+    /// time moves nothing.
+    pub(super) fn advance_watermark(&mut self, cut: &Cut, clock_ms: i64) -> Vec<PartitionTime> {
+        let Some(watermark) = &self.definition.watermark else { return Vec::new() };
+        let times = cut.batch.column(watermark.column).as_primitive::<TimestampMicrosecondType>();
+        for (row, place) in cut.places.iter().enumerate() {
+            if times.is_valid(row) {
+                let event_ms = times.value(row).div_euclid(1_000);
+                let input = &mut self.inputs[place.input as usize];
+                if event_ms <= place.ingested_ms && input.max_event_ms.is_none_or(|max| event_ms > max) {
+                    input.max_event_ms = Some(event_ms);
+                }
+            }
+        }
+        let idle_ms = millis(watermark.idle_timeout);
+        let oldest = self
+            .inputs
+            .iter()
+            .filter(|input| clock_ms - input.active_ms.max(self.started_ms) < idle_ms)
+            .filter_map(|input| input.max_event_ms)
+            .min();
+        if let Some(oldest) = oldest {
+            let next = oldest - millis(watermark.delay);
+            self.watermark_ms = Some(self.watermark_ms.map_or(next, |current| current.max(next)));
+        }
+        cut.ranges
+            .iter()
+            .filter_map(|range| self.inputs.iter().find(|input| input.name == range.partition))
+            .map(Input::time)
+            .collect()
+    }
+}
+
+/// Where [`Input::take`] puts what it finds.
+struct Taken<'a> {
+    places: &'a mut Vec<Place>,
+    bad: &'a mut Vec<BadRecord>,
+    bytes: &'a mut usize,
+}
+
+impl Input {
+    fn time(&self) -> PartitionTime {
+        PartitionTime {
+            partition: self.name.clone(),
+            max_event_ms: self.max_event_ms,
+            active_ms: self.active_ms,
+        }
+    }
+
+    fn take(
+        &mut self,
+        index: u32,
+        end: i64,
+        rows_max: usize,
+        decoder: &mut Decoder,
+        taken: &mut Taken<'_>,
+    ) -> Result<(), EngineError> {
+        let mut bytes = self.partition.read(self.next, READ_BYTES).map_err(|error| self.read_error(error))?;
+        while !bytes.is_empty() && decoder.len() < rows_max {
+            let (header, length) = batch::split_first(&bytes).map_err(|error| self.read_error(error))?;
+            let whole = bytes.split_to(length);
+            if !header.is_control() && header.record_count > 0 {
+                self.decode(&whole, index, end, decoder, taken)?;
+            }
+            // Compaction and quarantine leave gaps, so a batch may end beyond its last record.
+            self.next = self.next.max(header.next_offset().min(end));
+            if self.next >= end {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn decode(
+        &self,
+        whole: &Bytes,
+        index: u32,
+        end: i64,
+        decoder: &mut Decoder,
+        taken: &mut Taken<'_>,
+    ) -> Result<(), EngineError> {
+        let records = Records::decompress(whole, BATCH_BYTES_MAX).map_err(|error| self.read_error(error))?;
+        let partition = self.name.partition;
+        for record in records.iter() {
+            let record = record.map_err(|error| self.read_error(error))?;
+            if record.offset < self.next {
+                continue;
+            }
+            if record.offset >= end {
+                break;
+            }
+            *taken.bytes += record.value.map_or(0, <[u8]>::len);
+            match decoder.push(partition, &record, record.timestamp_ms) {
+                Ok(()) => taken.places.push(Place {
+                    input: index,
+                    partition,
+                    offset: record.offset,
+                    ingested_ms: record.timestamp_ms,
+                }),
+                Err(failure) => taken.bad.push(BadRecord {
+                    topic: self.name.topic.clone(),
+                    partition,
+                    offset: record.offset,
+                    raw: record.value.unwrap_or_default().to_vec(),
+                    path: failure.path,
+                    message: failure.message,
+                }),
+            }
+        }
+        Ok(())
+    }
+
+    fn read_error(&self, reason: impl std::fmt::Display) -> EngineError {
+        EngineError::Read {
+            topic: self.name.topic.clone(),
+            partition: self.name.partition,
+            reason: reason.to_string(),
+        }
+    }
+}
+
+pub(super) fn open_all(log: &Log, pipeline: &Pipeline, now_ms: i64) -> Result<Vec<SourceReader>, EngineError> {
+    pipeline.sources.iter().map(|source| SourceReader::open(log, source, now_ms)).collect()
+}
+
+pub(super) fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,186 @@
+//! The engine: one thread that turns the log into epochs.
+//!
+//! Each turn: [`input`] cuts an epoch (which offsets it covers) and decodes it; the dedup set drops ids already seen; the
+//! pipeline's cached plans run; [`views`](crate::views) take the partial rows; one record goes to the epoch log; the
+//! views are published. Everything that decides the outcome (offsets, clock, watermark) is in that record, so recovery
+//! merges deltas instead of computing again. [`checkpoint`] bounds how many.
+
+mod checkpoint;
+mod input;
+mod late;
+mod run;
+mod status;
+mod view;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use playhouse_log::Log;
+use playhouse_log::disk::Disk;
+use tokio_util::sync::CancellationToken;
+
+pub use self::late::{LATE_EVENTS, late_events_schema};
+pub use self::status::{EngineStatus, Freshness, InputStatus, ViewStatus};
+use crate::epoch::{EpochLog, EpochLogConfig, EpochLogError};
+use crate::sink::{DriverHandle, Sink};
+use crate::sql::{Pipeline, RunError};
+use crate::state::aggregate::StateError;
+use crate::state::dedup::{DedupConfig, DedupError};
+use crate::views::Views;
+
+/// Milliseconds since the Unix epoch; injected so that tests can turn it.
+pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
+
+/// A record that passed the gate and cannot be decoded: a bad event, not an exception.
+#[derive(Debug, Clone)]
+pub struct BadRecord {
+    pub topic: Arc<str>,
+    pub partition: i32,
+    pub offset: i64,
+    pub raw: Vec<u8>,
+    pub path: String,
+    pub message: String,
+}
+
+#[derive(Clone)]
+pub struct EngineConfig {
+    /// Epoch log, checkpoints and dedup runs live here.
+    pub directory: PathBuf,
+    pub disk: Arc<dyn Disk>,
+    pub clock: Clock,
+    /// Rows in an epoch, roughly: an epoch ends with the record batch that reaches it.
+    pub epoch_rows: usize,
+    /// Pause between two cuts while there is little to do: spares the disk and the processor.
+    pub epoch_interval: Duration,
+    /// Bytes of the epoch log at which the engine waits for its sinks.
+    pub epoch_log_budget_bytes: u64,
+    pub epoch_log: EpochLogConfig,
+    pub checkpoint_bytes: u64,
+    pub checkpoint_interval: Duration,
+    pub dedup: DedupConfig,
+    /// Of each view's state.
+    pub view_budget_bytes: usize,
+    /// Takes records that cannot be decoded.
+    pub bad_records: Arc<dyn Fn(BadRecord) + Send + Sync>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error("topic {0:?} does not exist")]
+    UnknownTopic(String),
+    #[error(transparent)]
+    EpochLog(#[from] EpochLogError),
+    #[error(transparent)]
+    Dedup(#[from] DedupError),
+    #[error("view state: {0}")]
+    State(#[from] StateError),
+    #[error("pipeline: {0}")]
+    Run(#[from] RunError),
+    #[error("rows: {0}")]
+    Arrow(#[from] arrow::error::ArrowError),
+    #[error("log of topic {topic}, partition {partition}: {reason}")]
+    Read { topic: Arc<str>, partition: i32, reason: String },
+    #[error("checkpoint {path}: {reason}")]
+    Checkpoint { path: PathBuf, reason: String },
+    #[error("cannot start the engine's thread: {0}")]
+    Thread(#[source] std::io::Error),
+}
+
+/// A sink and the stream it takes.
+pub struct AttachedSink {
+    pub name: String,
+    /// Index into the pipeline's streams; [`Engine::late_stream`] for late events.
+    pub stream: usize,
+    pub sink: Box<dyn Sink>,
+}
+
+/// A running engine. Dropping it without [`Engine::stop`] is a crash, as far as the state is concerned: safe, but the
+/// next start has deltas to merge.
+pub struct Engine {
+    epochs: Arc<EpochLog>,
+    views: Arc<Views>,
+    shared: Arc<Mutex<status::Shared>>,
+    log: Arc<Log>,
+    sinks: Vec<DriverHandle>,
+    drivers: Vec<tokio::task::JoinHandle<()>>,
+    stop_engine: CancellationToken,
+    stop_sinks: CancellationToken,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Engine {
+    /// Stream index of late events, for [`AttachedSink::stream`].
+    pub fn late_stream(pipeline: &Pipeline) -> usize {
+        pipeline.streams.len()
+    }
+
+    /// Recovers the state, then starts the engine's thread and one task per sink on the current tokio runtime.
+    pub fn start(
+        log: Arc<Log>,
+        pipeline: Pipeline,
+        sinks: Vec<AttachedSink>,
+        config: EngineConfig,
+    ) -> Result<Engine, EngineError> {
+        let (mut runner, rebuild) = run::Runner::recover(log.clone(), pipeline, config)?;
+        let stop_engine = CancellationToken::new();
+        let stop_sinks = CancellationToken::new();
+        let mut handles = Vec::new();
+        let mut drivers = Vec::new();
+        for attached in sinks {
+            let (driver, handle) = crate::sink::Driver::new(
+                attached.name,
+                attached.sink,
+                attached.stream,
+                runner.scope(),
+                runner.epochs.clone(),
+                stop_sinks.clone(),
+            );
+            handles.push(handle);
+            drivers.push(tokio::spawn(driver.run()));
+        }
+        let epochs = runner.epochs.clone();
+        let views = runner.views.clone();
+        let shared = runner.shared.clone();
+        runner.sinks = handles.clone();
+        let stop = stop_engine.clone();
+        let thread = std::thread::Builder::new()
+            .name("engine".to_owned())
+            .spawn(move || runner.run(rebuild, &stop))
+            .map_err(EngineError::Thread)?;
+        Ok(Engine { epochs, views, shared, log, sinks: handles, drivers, stop_engine, stop_sinks, thread: Some(thread) })
+    }
+
+    pub fn views(&self) -> &Arc<Views> {
+        &self.views
+    }
+
+    pub fn epochs(&self) -> &Arc<EpochLog> {
+        &self.epochs
+    }
+
+    pub fn status(&self) -> EngineStatus {
+        status::collect(&self.shared.lock(), &self.log, &self.epochs, &self.sinks)
+    }
+
+    /// Finishes the epoch under way, writes a checkpoint, lets every sink commit what it holds, within about two
+    /// seconds; what is left is done after the next start.
+    pub async fn stop(mut self) {
+        self.stop_engine.cancel();
+        if let Some(thread) = self.thread.take() {
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+        self.stop_sinks.cancel();
+        for driver in self.drivers.drain(..) {
+            let _ = driver.await;
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.stop_engine.cancel();
+        self.stop_sinks.cancel();
+    }
+}

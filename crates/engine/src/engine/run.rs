@@ -1,0 +1,608 @@
+//! The engine's thread: recovery, then epoch after epoch.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::TimestampMicrosecondType;
+use futures::future::select_all;
+use parking_lot::Mutex;
+use playhouse_log::Log;
+use playhouse_log::disk::Disk;
+use tokio_util::sync::CancellationToken;
+
+use super::checkpoint::{self, Checkpoint, Meta};
+use super::input::{self, Cut, SourceReader, millis};
+use super::late::{LateContext, LateRows};
+use super::status::{Shared, ViewStatus};
+use super::view::View;
+use super::{BadRecord, EngineConfig, EngineError};
+use crate::epoch::{Epoch, EpochLog, Header, Identity};
+use crate::sink::{DriverHandle, Scope};
+use crate::sql::Pipeline;
+use crate::state::dedup::DedupSet;
+use crate::views::{Snapshot, Views};
+use crate::Position;
+
+/// State expires when the recorded clock enters a new period of this length.
+const EXPIRY_PERIOD_MS: i64 = 10_000;
+/// Pause after a failure before the engine tries again.
+const RETRY: Duration = Duration::from_secs(1);
+/// Pause between looks at the epoch log's size while it is at its budget.
+const BUDGET_WAIT: Duration = Duration::from_millis(100);
+
+/// Whether the state has to be made anew from the start of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    Continue,
+    /// Sinks already hold part of what will be computed again: epochs must not straddle their positions.
+    Rebuild,
+}
+
+pub(super) struct Runner {
+    config: EngineConfig,
+    identity: Identity,
+    pipeline: Pipeline,
+    pub(super) epochs: Arc<EpochLog>,
+    pub(super) views: Arc<Views>,
+    pub(super) shared: Arc<Mutex<Shared>>,
+    pub(super) sinks: Vec<DriverHandle>,
+    sources: Vec<SourceReader>,
+    dedup: Vec<Option<DedupSet>>,
+    view_states: Vec<View>,
+    position: Position,
+    epoch: u64,
+    clock_ms: i64,
+    bytes_at_checkpoint: u64,
+    checkpoint_at: Instant,
+    epoch_at_checkpoint: u64,
+    /// Positions of sinks, ahead of the engine in a rebuild, nearest first.
+    fences: Vec<Position>,
+}
+
+impl Runner {
+    pub(super) fn recover(
+        log: Arc<Log>,
+        pipeline: Pipeline,
+        config: EngineConfig,
+    ) -> Result<(Runner, Start), EngineError> {
+        let identity =
+            Identity { log_id: log.id(), pipeline: pipeline.name.clone(), fingerprint: pipeline.fingerprint };
+        let disk = config.disk.clone();
+        let epochs_directory = config.directory.join("epochs");
+        let checkpoints = config.directory.join("checkpoints");
+        let hash_key = load_key(&*disk, &config.directory)?;
+        let epochs = EpochLog::open(disk.clone(), &epochs_directory, &identity, config.epoch_log.clone())?;
+        let checkpoint = checkpoint::load(&*disk, &checkpoints, &identity)?;
+        let mut sources = input::open_all(&log, &pipeline, (config.clock)())?;
+
+        // A checkpoint is only worth something with all epochs after it.
+        let usable = epochs.filter(|epochs| {
+            let newest = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.meta.epoch);
+            newest <= epochs.newest() && epochs.first_epoch() <= newest + 1
+        });
+        let (epochs, checkpoint, start) = match usable {
+            Some(epochs) => (epochs, checkpoint, Start::Continue),
+            None => {
+                let rebuild = sources.iter().any(SourceReader::has_history);
+                if rebuild {
+                    tracing::warn!("no usable state of this pipeline: rebuilding it from the start of the log");
+                }
+                let mut position = Position::default();
+                sources.iter_mut().for_each(|source| {
+                    source.seek(&Position::default());
+                    source.position(&mut position);
+                });
+                let config = config.epoch_log.clone();
+                let epochs = EpochLog::create(disk.clone(), &epochs_directory, &identity, config, &position)?;
+                (epochs, None, if rebuild { Start::Rebuild } else { Start::Continue })
+            }
+        };
+        disk.create_dir_all(&checkpoints).map_err(|error| failed(&checkpoints, &error))?;
+
+        let mut view_states = Vec::new();
+        for definition in &pipeline.views {
+            view_states.push(View::new(definition.clone(), hash_key)?);
+        }
+        let mut runner = Runner {
+            identity,
+            epochs: Arc::new(epochs),
+            views: Arc::default(),
+            shared: Arc::default(),
+            sinks: Vec::new(),
+            dedup: Vec::new(),
+            view_states,
+            position: Position::default(),
+            epoch: 0,
+            clock_ms: 0,
+            bytes_at_checkpoint: 0,
+            checkpoint_at: Instant::now(),
+            epoch_at_checkpoint: 0,
+            fences: Vec::new(),
+            sources,
+            pipeline,
+            config,
+        };
+        runner.restore(checkpoint, hash_key)?;
+        runner.merge_epochs()?;
+        for source in &mut runner.sources {
+            source.seek(&runner.position);
+            source.position(&mut runner.position);
+        }
+        for view in &mut runner.view_states {
+            view.publish_all()?;
+        }
+        runner.publish();
+        Ok((runner, start))
+    }
+
+    pub(super) fn scope(&self) -> Scope {
+        Scope { log_id: self.identity.log_id, pipeline: self.identity.pipeline.clone() }
+    }
+
+    fn restore(&mut self, checkpoint: Option<Checkpoint>, key: [u8; 16]) -> Result<(), EngineError> {
+        let (meta, sections) = match checkpoint {
+            Some(Checkpoint { meta, sections }) => (Some(meta), sections),
+            None => (None, Vec::new()),
+        };
+        let mut sections = sections.into_iter();
+        for (index, source) in self.sources.iter().enumerate() {
+            let memory = sections.next().unwrap_or_default();
+            let Some(definition) = &source.definition.dedup else {
+                self.dedup.push(None);
+                continue;
+            };
+            let config = crate::state::dedup::DedupConfig {
+                window_ms: millis(definition.window),
+                ..self.config.dedup.clone()
+            };
+            let directory = self.config.directory.join("dedup").join(&source.definition.table);
+            let manifest = meta.as_ref().and_then(|meta| meta.dedup.get(index).cloned().flatten()).unwrap_or_default();
+            let set = DedupSet::open(self.config.disk.clone(), &directory, key, config, &manifest, &memory)?;
+            self.dedup.push(Some(set));
+        }
+        for view in &mut self.view_states {
+            view.groups.restore(&sections.next().unwrap_or_default())?;
+        }
+        if let Some(meta) = meta {
+            self.epoch = meta.epoch;
+            self.epoch_at_checkpoint = meta.epoch;
+            self.clock_ms = meta.clock_ms;
+            self.position = meta.position;
+            for (source, watermark) in self.sources.iter_mut().zip(&meta.watermarks_ms) {
+                source.watermark_ms = *watermark;
+                meta.times.iter().for_each(|time| source.restore_time(time));
+            }
+        }
+        Ok(())
+    }
+
+    /// Merges the deltas of the epochs after the checkpoint.
+    fn merge_epochs(&mut self) -> Result<(), EngineError> {
+        let mut cursor = self.epochs.cursor_at(self.epoch + 1);
+        let began = Instant::now();
+        let mut merged = 0u64;
+        while let Some(epoch) = cursor.next_epoch()? {
+            let delta = epoch.delta()?;
+            let mut parts = Parts(&delta);
+            for dedup in self.dedup.iter_mut().flatten() {
+                dedup.merge(parts.next())?;
+            }
+            for view in &mut self.view_states {
+                view.groups.merge(parts.next())?;
+            }
+            self.finish_epoch(&epoch.header)?;
+            merged += 1;
+        }
+        if merged > 0 {
+            tracing::info!(epochs = merged, took = ?began.elapsed(), "merged the epochs after the last checkpoint");
+        }
+        Ok(())
+    }
+
+    /// What follows every epoch, in life as in recovery: the position moves, state expires by the recorded clock.
+    fn finish_epoch(&mut self, header: &Header) -> Result<(), EngineError> {
+        header.advance(&mut self.position);
+        let tick = self.clock_ms != 0 && self.clock_ms / EXPIRY_PERIOD_MS != header.clock_ms / EXPIRY_PERIOD_MS;
+        for view in &mut self.view_states {
+            if tick || view.groups.size_bytes() > self.config.view_budget_bytes {
+                view.expire(header.clock_ms, self.config.view_budget_bytes);
+            }
+        }
+        for dedup in self.dedup.iter_mut().flatten() {
+            dedup.maintain(header.clock_ms)?;
+        }
+        for (source, watermark) in self.sources.iter_mut().zip(&header.watermarks_ms) {
+            source.watermark_ms = *watermark;
+            header.times.iter().for_each(|time| source.restore_time(time));
+        }
+        self.epoch = header.number;
+        self.clock_ms = header.clock_ms;
+        Ok(())
+    }
+
+    pub(super) fn run(mut self, start: Start, stop: &CancellationToken) {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_time().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                self.stall(&format!("cannot start its runtime: {error}"));
+                return;
+            }
+        };
+        runtime.block_on(async {
+            if start == Start::Rebuild {
+                self.shared.lock().stalled = Some("waiting for every sink before the rebuild".to_owned());
+                tokio::select! {
+                    () = self.find_fences() => {}
+                    () = stop.cancelled() => return,
+                }
+                self.shared.lock().stalled = None;
+            }
+            while !stop.is_cancelled() {
+                if let Err(error) = self.turns(stop).await {
+                    // State may be half changed: only the epoch log says what happened.
+                    self.stall(&error.to_string());
+                    tokio::select! {
+                        () = tokio::time::sleep(RETRY) => {}
+                        () = stop.cancelled() => return,
+                    }
+                    if let Err(error) = self.reload() {
+                        self.stall(&error.to_string());
+                    } else {
+                        self.shared.lock().stalled = None;
+                    }
+                }
+            }
+            if let Err(error) = self.checkpoint() {
+                tracing::error!("the last checkpoint failed; the next start merges more: {error}");
+            }
+        });
+    }
+
+    fn stall(&self, reason: &str) {
+        tracing::error!("the engine stands still: {reason}");
+        self.shared.lock().stalled = Some(reason.to_owned());
+    }
+
+    /// After a failure inside an epoch: back to the checkpoint and the epoch log.
+    fn reload(&mut self) -> Result<(), EngineError> {
+        let checkpoints = self.config.directory.join("checkpoints");
+        let checkpoint = checkpoint::load(&*self.config.disk, &checkpoints, &self.identity)?;
+        let key = load_key(&*self.config.disk, &self.config.directory)?;
+        self.dedup.clear();
+        self.view_states.clear();
+        for definition in &self.pipeline.views {
+            self.view_states.push(View::new(definition.clone(), key)?);
+        }
+        for source in &mut self.sources {
+            source.reset();
+        }
+        (self.epoch, self.clock_ms, self.position) = (0, 0, self.epochs.start());
+        self.restore(checkpoint, key)?;
+        self.merge_epochs()?;
+        for source in &mut self.sources {
+            source.seek(&self.position);
+            source.position(&mut self.position);
+        }
+        for view in &mut self.view_states {
+            view.publish_all()?;
+        }
+        self.publish();
+        Ok(())
+    }
+
+    async fn find_fences(&mut self) {
+        for sink in &mut self.sinks {
+            if let Some(position) = sink.first_position().await {
+                self.fences.push(position);
+            }
+        }
+        self.fences.sort_by_key(|position| position.0.values().sum::<i64>());
+    }
+
+    async fn turns(&mut self, stop: &CancellationToken) -> Result<(), EngineError> {
+        let mut last_cut = Instant::now();
+        while !stop.is_cancelled() {
+            self.maybe_checkpoint()?;
+            if self.epochs.size_bytes() > self.config.epoch_log_budget_bytes {
+                self.wait_for_room(stop).await?;
+                continue;
+            }
+            let tick_in = millis_until_tick(self.clock_ms, (self.config.clock)());
+            let has_data = self.sources.iter().any(SourceReader::has_data);
+            let tick = tick_in == 0 && self.view_states.iter().any(|view| !view.groups.is_empty());
+            if !has_data && !tick {
+                let wait = Duration::from_millis(if tick_in == 0 { EXPIRY_PERIOD_MS as u64 } else { tick_in });
+                let changes = self.sources.iter_mut().map(|source| Box::pin(source.changed()));
+                tokio::select! {
+                    () = stop.cancelled() => return Ok(()),
+                    _ = select_all(changes) => {}
+                    () = tokio::time::sleep(wait) => {}
+                }
+                // Gather a little, unless there has been nothing for a while.
+                let since = last_cut.elapsed();
+                if since < self.config.epoch_interval {
+                    tokio::time::sleep(self.config.epoch_interval - since).await;
+                }
+                continue;
+            }
+            last_cut = Instant::now();
+            self.turn().await?;
+        }
+        Ok(())
+    }
+
+    async fn wait_for_room(&mut self, stop: &CancellationToken) -> Result<(), EngineError> {
+        self.shared.lock().stalled = Some("the epoch log is at its budget: waiting for the slowest sink".to_owned());
+        self.checkpoint()?;
+        while self.epochs.size_bytes() > self.config.epoch_log_budget_bytes && !stop.is_cancelled() {
+            tokio::select! {
+                () = tokio::time::sleep(BUDGET_WAIT) => {}
+                () = stop.cancelled() => {}
+            }
+            self.truncate()?;
+        }
+        self.shared.lock().stalled = None;
+        Ok(())
+    }
+
+    /// One epoch.
+    async fn turn(&mut self) -> Result<(), EngineError> {
+        let clock_ms = (self.config.clock)().max(self.clock_ms);
+        while self.fences.first().is_some_and(|fence| self.position.covers(fence)) {
+            self.fences.remove(0);
+        }
+        let rows_max = (self.config.epoch_rows / self.sources.len().max(1)).max(1);
+        let mut cuts = Vec::with_capacity(self.sources.len());
+        for source in &mut self.sources {
+            cuts.push(source.cut(rows_max, clock_ms, self.fences.first())?);
+        }
+        let watermarks_before: Vec<Option<i64>> = self.sources.iter().map(|source| source.watermark_ms).collect();
+        let mut times = Vec::new();
+        for (source, cut) in self.sources.iter_mut().zip(&cuts) {
+            times.extend(source.advance_watermark(cut, clock_ms));
+        }
+
+        let mut delta = Vec::new();
+        let mut inputs = Vec::with_capacity(cuts.len());
+        let mut duplicates = 0;
+        for ((source, cut), dedup) in self.sources.iter().zip(&cuts).zip(&mut self.dedup) {
+            let rows = match (dedup, &source.definition.dedup) {
+                (Some(set), Some(definition)) => {
+                    let rows = drop_duplicates(cut, definition.column, set)?;
+                    put_part(&mut delta, |out| set.take_delta(out));
+                    rows
+                }
+                _ => cut.batch.clone(),
+            };
+            duplicates += (cut.batch.num_rows() - rows.num_rows()) as u64;
+            inputs.push(rows);
+        }
+        let rows: u64 = inputs.iter().map(|batch| batch.num_rows() as u64).sum();
+        let output = self.pipeline.run(inputs).await?;
+
+        let mut late = LateRows::default();
+        let mut changes = Vec::with_capacity(self.view_states.len());
+        for (view, partials) in self.view_states.iter_mut().zip(output.partials) {
+            let partials = in_time(view, partials, &self.sources, &cuts, &watermarks_before, &mut late)?;
+            let mut changed = Ok(Default::default());
+            put_part(&mut delta, |out| changed = view.apply(&partials, clock_ms, out));
+            changes.push(changed?);
+        }
+        let late_rows = late.len() as u64;
+        let mut streams = output.streams;
+        streams.push(late.finish()?);
+
+        let epoch = Epoch {
+            number: self.epoch + 1,
+            clock_ms,
+            watermarks_ms: self.sources.iter().map(|source| source.watermark_ms).collect(),
+            ranges: cuts.iter().flat_map(|cut| cut.ranges.iter().cloned()).collect(),
+            times,
+            delta,
+            streams,
+        };
+        let header = self.epochs.append(epoch, &self.position)?;
+        self.finish_epoch(&header)?;
+        for (view, changes) in self.view_states.iter_mut().zip(&changes) {
+            view.publish(changes)?;
+        }
+        self.publish();
+
+        let oldest = cuts.iter().flat_map(|cut| cut.places.iter().map(|place| place.ingested_ms)).min();
+        {
+            let mut shared = self.shared.lock();
+            shared.rows += rows;
+            shared.duplicates += duplicates;
+            shared.late += late_rows;
+            if let Some(oldest) = oldest {
+                shared.observe_freshness((self.config.clock)() - oldest);
+            }
+        }
+        for bad in cuts.into_iter().flat_map(|cut| cut.bad) {
+            self.report_bad(bad);
+        }
+        Ok(())
+    }
+
+    fn report_bad(&self, bad: BadRecord) {
+        self.shared.lock().undecodable += 1;
+        (self.config.bad_records)(bad);
+    }
+
+    fn publish(&self) {
+        let views = self.view_states.iter().map(|view| (view.name.to_string(), view.table.clone())).collect();
+        let watermarks_ms: Vec<Option<i64>> = self.sources.iter().map(|source| source.watermark_ms).collect();
+        let watermark_ms = watermarks_ms.iter().flatten().min().copied();
+        self.views.publish(Snapshot { epoch: self.epoch, watermark_ms, views });
+        let mut shared = self.shared.lock();
+        shared.epoch = self.epoch;
+        shared.position = self.position.clone();
+        shared.watermarks_ms = watermarks_ms;
+        shared.dedup_ids = self.dedup.iter().flatten().map(|set| set.len()).sum();
+        shared.dedup_window_ms = self.dedup.iter().flatten().map(|set| set.window_ms()).min().unwrap_or(0);
+        shared.views = self
+            .view_states
+            .iter()
+            .map(|view| ViewStatus {
+                name: view.name.to_string(),
+                groups: view.groups.len(),
+                state_bytes: view.groups.size_bytes(),
+            })
+            .collect();
+    }
+
+    fn maybe_checkpoint(&mut self) -> Result<(), EngineError> {
+        let grown = self.epochs.written_bytes() - self.bytes_at_checkpoint;
+        let old = self.checkpoint_at.elapsed() >= self.config.checkpoint_interval;
+        if grown >= self.config.checkpoint_bytes || (old && self.epoch > self.epoch_at_checkpoint) {
+            self.checkpoint()?;
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&mut self) -> Result<(), EngineError> {
+        if self.epoch > self.epoch_at_checkpoint {
+            let mut sections = Vec::new();
+            let mut manifests = Vec::new();
+            for dedup in &self.dedup {
+                let mut memory = Vec::new();
+                manifests.push(dedup.as_ref().map(|set| set.checkpoint(&mut memory)));
+                sections.push(memory);
+            }
+            for view in &self.view_states {
+                let mut state = Vec::new();
+                view.groups.checkpoint(&mut state);
+                sections.push(state);
+            }
+            let meta = Meta {
+                identity: self.identity.clone(),
+                epoch: self.epoch,
+                clock_ms: self.clock_ms,
+                position: self.position.clone(),
+                watermarks_ms: self.sources.iter().map(|source| source.watermark_ms).collect(),
+                times: self.sources.iter().flat_map(SourceReader::times).collect(),
+                dedup: manifests,
+            };
+            let directory = self.config.directory.join("checkpoints");
+            checkpoint::write(&*self.config.disk, &directory, &Checkpoint { meta, sections })?;
+            for dedup in self.dedup.iter_mut().flatten() {
+                dedup.remove_retired()?;
+            }
+            self.epoch_at_checkpoint = self.epoch;
+        }
+        self.bytes_at_checkpoint = self.epochs.written_bytes();
+        self.checkpoint_at = Instant::now();
+        let reader = format!("engine/{}", self.pipeline.name);
+        self.sources.iter().for_each(|source| source.hold(&reader));
+        self.truncate()
+    }
+
+    /// Removes epochs that are in the checkpoint and in every sink.
+    fn truncate(&self) -> Result<(), EngineError> {
+        let positions: Option<Vec<Position>> = self.sinks.iter().map(DriverHandle::needs_from).collect();
+        if let Some(positions) = positions {
+            self.epochs.truncate(self.epoch_at_checkpoint, &positions)?;
+        }
+        Ok(())
+    }
+}
+
+/// Keeps each id's first row.
+fn drop_duplicates(cut: &Cut, column: usize, set: &mut DedupSet) -> Result<RecordBatch, EngineError> {
+    let ids = cut.batch.column(column).as_string::<i32>();
+    let mut keep = Vec::with_capacity(cut.places.len());
+    for (id, place) in ids.iter().zip(&cut.places) {
+        keep.push(match id {
+            Some(id) => set.insert(id.as_bytes(), place.ingested_ms)?,
+            None => true,
+        });
+    }
+    if keep.iter().all(|keep| *keep) {
+        return Ok(cut.batch.clone());
+    }
+    Ok(filter_record_batch(&cut.batch, &BooleanArray::from(keep))?)
+}
+
+/// The partial rows of a view that are in time; the others go to `late`. Lateness is judged by the watermark before this
+/// epoch.
+fn in_time(
+    view: &View,
+    partials: Vec<RecordBatch>,
+    sources: &[SourceReader],
+    cuts: &[Cut],
+    watermarks_ms: &[Option<i64>],
+    late: &mut LateRows,
+) -> Result<Vec<RecordBatch>, EngineError> {
+    let index = view.definition.source;
+    let (Some(lateness), Some(watermark_ms), true) =
+        (view.definition.allowed_lateness, watermarks_ms[index], view.definition.windowed)
+    else {
+        return Ok(partials);
+    };
+    let (source, cut) = (&sources[index], &cuts[index]);
+    let times = source.definition.watermark.as_ref().map(|watermark| cut.batch.column(watermark.column));
+    let context = LateContext {
+        view: view.name.clone(),
+        topic: source.topic.clone(),
+        watermark_us: watermark_ms.saturating_mul(1_000),
+        lateness_us: i64::try_from(lateness.as_micros()).unwrap_or(i64::MAX),
+        places: &cut.places,
+        event_times: times.map(|times| times.as_primitive::<TimestampMicrosecondType>()),
+    };
+    Ok(partials.into_iter().map(|partial| late.split(partial, &context)).collect::<Result<_, _>>()?)
+}
+
+/// Milliseconds until the next expiry; 0 if it is due.
+fn millis_until_tick(last_ms: i64, now_ms: i64) -> u64 {
+    if last_ms / EXPIRY_PERIOD_MS != now_ms / EXPIRY_PERIOD_MS {
+        return 0;
+    }
+    (EXPIRY_PERIOD_MS - now_ms.rem_euclid(EXPIRY_PERIOD_MS)) as u64
+}
+
+/// An epoch's delta is a list of length-prefixed parts: one per dedup set, then one per view.
+struct Parts<'a>(&'a [u8]);
+
+impl<'a> Parts<'a> {
+    /// Empty once the delta ends; the state that gets it says that it is corrupt.
+    fn next(&mut self) -> &'a [u8] {
+        let Some((length, rest)) = self.0.split_first_chunk::<8>() else { return &[] };
+        let length = u64::from_le_bytes(*length) as usize;
+        let (part, rest) = rest.split_at_checked(length).unwrap_or((rest, &[]));
+        self.0 = rest;
+        part
+    }
+}
+
+fn put_part(delta: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let at = delta.len();
+    delta.extend_from_slice(&[0; 8]);
+    write(delta);
+    let length = (delta.len() - at - 8) as u64;
+    delta[at..at + 8].copy_from_slice(&length.to_le_bytes());
+}
+
+/// The secret that keys the hashes of ids and distinct values, made with the directory.
+fn load_key(disk: &dyn Disk, directory: &Path) -> Result<[u8; 16], EngineError> {
+    let path = directory.join("hash.key");
+    let read = || {
+        disk.create_dir_all(directory)?;
+        let file = disk.open(&path, true)?;
+        let mut key = [0; 16];
+        if file.read_at(&mut key, 0)? < key.len() {
+            key = uuid::Uuid::new_v4().into_bytes();
+            file.write_all_at(&key, 0)?;
+            file.sync()?;
+            disk.sync_dir(directory)?;
+        }
+        Ok::<_, std::io::Error>(key)
+    };
+    read().map_err(|error| failed(&path, &error))
+}
+
+fn failed(path: &Path, error: &std::io::Error) -> EngineError {
+    EngineError::Checkpoint { path: PathBuf::from(path), reason: error.to_string() }
+}

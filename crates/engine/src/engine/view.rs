@@ -1,0 +1,94 @@
+//! One materialized view inside the engine: its groups, and the table published from them.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, Schema};
+
+use super::EngineError;
+use crate::sql::{AggregateKind, ViewDef};
+use crate::state::aggregate::{Aggregate, Changes, Groups, Kind, Shape, StateError};
+use crate::views::ViewTable;
+
+#[derive(Debug)]
+pub(super) struct View {
+    pub(super) name: Arc<str>,
+    pub(super) definition: ViewDef,
+    pub(super) groups: Groups,
+    pub(super) table: ViewTable,
+}
+
+impl View {
+    pub(super) fn new(definition: ViewDef, hash_key: [u8; 16]) -> Result<View, EngineError> {
+        let groups = Groups::new(shape(&definition), hash_key)?;
+        let table = ViewTable::new(definition.output_schema.clone())?;
+        Ok(View { name: Arc::from(definition.name.as_str()), definition, groups, table })
+    }
+
+    pub(super) fn apply(
+        &mut self,
+        partials: &[RecordBatch],
+        clock_ms: i64,
+        delta: &mut Vec<u8>,
+    ) -> Result<Changes, StateError> {
+        self.groups.apply(partials, clock_ms, delta)
+    }
+
+    /// Drops what is past its retention, or beyond the budget. Decided by recorded clocks, so recovery does the same.
+    pub(super) fn expire(&mut self, clock_ms: i64, budget_bytes: usize) {
+        let retention_ms = i64::try_from(self.definition.retention.as_millis()).unwrap_or(i64::MAX);
+        let removed = self.groups.expire(clock_ms, retention_ms, budget_bytes);
+        self.table.remove(&removed);
+    }
+
+    pub(super) fn publish(&mut self, changes: &Changes) -> Result<(), EngineError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let (keys, rows) = self.groups.evaluate(changes)?;
+        let (rows, keep) = self.definition.finish(&rows)?;
+        Ok(self.table.upsert(&keys, &rows, keep.as_ref())?)
+    }
+
+    pub(super) fn publish_all(&mut self) -> Result<(), EngineError> {
+        let (keys, rows) = self.groups.evaluate_all()?;
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let (rows, keep) = self.definition.finish(&rows)?;
+        Ok(self.table.upsert(&keys, &rows, keep.as_ref())?)
+    }
+}
+
+fn shape(view: &ViewDef) -> Shape {
+    let mut fields: Vec<Field> =
+        view.partial_schema.fields()[..view.group_count].iter().map(|field| field.as_ref().clone()).collect();
+    let mut aggregates = Vec::new();
+    for (index, aggregate) in view.aggregates.iter().enumerate() {
+        fields.push(Field::new(format!("aggregate_{index}"), aggregate.output_type.clone(), true));
+        aggregates.push(Aggregate {
+            kind: kind(aggregate.kind, &aggregate.input_type),
+            input: aggregate.input,
+            output_type: aggregate.output_type.clone(),
+        });
+    }
+    Shape { schema: Arc::new(Schema::new(fields)), group_count: view.group_count, aggregates }
+}
+
+fn kind(kind: AggregateKind, input: &DataType) -> Kind {
+    let float = input.is_floating();
+    let text = matches!(input, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    match kind {
+        AggregateKind::Count => Kind::Count,
+        AggregateKind::CountDistinct => Kind::CountDistinct,
+        AggregateKind::Sum if float => Kind::SumFloat,
+        AggregateKind::Sum => Kind::SumInteger,
+        AggregateKind::Min if text => Kind::MinText,
+        AggregateKind::Min if float => Kind::MinFloat,
+        AggregateKind::Min => Kind::MinInteger,
+        AggregateKind::Max if text => Kind::MaxText,
+        AggregateKind::Max if float => Kind::MaxFloat,
+        AggregateKind::Max => Kind::MaxInteger,
+        AggregateKind::Avg => Kind::Average,
+    }
+}

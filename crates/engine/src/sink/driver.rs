@@ -1,0 +1,251 @@
+//! Drives one sink: tails the epoch log at the sink's own pace, commits by size and time, and starts over from the
+//! position the sink stored whenever something fails.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{Scope, Sink, SinkError};
+use crate::Position;
+use crate::epoch::{Cursor, EpochLog, EpochRef};
+
+const RETRY_MIN: Duration = Duration::from_millis(200);
+const RETRY_MAX: Duration = Duration::from_secs(10);
+/// How long a sink may take for its last commit when the process stops.
+const LAST_COMMIT: Duration = Duration::from_millis(1_200);
+/// A position without rows is worth a commit only now and then: it lets the epoch log be truncated.
+const EMPTY_COMMIT_INTERVAL: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase", tag = "state", content = "error")]
+pub enum SinkState {
+    Opening,
+    Running,
+    /// Tried again with growing pauses.
+    Unavailable(String),
+    /// Needs a person; tried again at the longest pause.
+    Failed(String),
+    Stopped,
+}
+
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct SinkStatus {
+    pub name: String,
+    pub guarantee: &'static str,
+    #[serde(flatten)]
+    pub state: SinkState,
+    /// Committed at the target.
+    pub position: Position,
+    /// Newest epoch committed since this process started.
+    pub epoch: u64,
+    pub rows_committed: u64,
+    pub commits: u64,
+}
+
+/// The engine's end of a driver.
+#[derive(Debug, Clone)]
+pub(crate) struct DriverHandle {
+    status: Arc<Mutex<SinkStatus>>,
+    /// Set by the first successful `open`.
+    opened: watch::Receiver<Option<Position>>,
+}
+
+impl DriverHandle {
+    pub(crate) fn status(&self) -> SinkStatus {
+        self.status.lock().clone()
+    }
+
+    /// What the sink had stored when it was first reached; waits until it is.
+    pub(crate) async fn first_position(&mut self) -> Option<Position> {
+        self.opened.wait_for(Option::is_some).await.ok()?.clone()
+    }
+
+    /// Epochs before this position are no longer needed; `None` while the sink has not been reached.
+    pub(crate) fn needs_from(&self) -> Option<Position> {
+        self.opened.borrow().is_some().then(|| self.status.lock().position.clone())
+    }
+}
+
+pub(crate) struct Driver {
+    sink: Box<dyn Sink>,
+    stream: usize,
+    scope: Scope,
+    epochs: Arc<EpochLog>,
+    stop: CancellationToken,
+    status: Arc<Mutex<SinkStatus>>,
+    opened: watch::Sender<Option<Position>>,
+}
+
+/// Rows handed to the sink and not yet committed.
+struct Staged {
+    position: Position,
+    epoch: u64,
+    rows: u64,
+    since: Option<Instant>,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        name: String,
+        sink: Box<dyn Sink>,
+        stream: usize,
+        scope: Scope,
+        epochs: Arc<EpochLog>,
+        stop: CancellationToken,
+    ) -> (Driver, DriverHandle) {
+        let status = Arc::new(Mutex::new(SinkStatus {
+            name,
+            guarantee: sink.guarantee(),
+            state: SinkState::Opening,
+            position: Position::default(),
+            epoch: 0,
+            rows_committed: 0,
+            commits: 0,
+        }));
+        let (opened, receiver) = watch::channel(None);
+        let handle = DriverHandle { status: status.clone(), opened: receiver };
+        (Driver { sink, stream, scope, epochs, stop, status, opened }, handle)
+    }
+
+    pub(crate) async fn run(mut self) {
+        let mut pause = RETRY_MIN;
+        while !self.stop.is_cancelled() {
+            let commits = self.status.lock().commits;
+            let Err(error) = self.session().await else { break };
+            if self.status.lock().commits > commits {
+                pause = RETRY_MIN;
+            }
+            let name = self.status.lock().name.clone();
+            let state = match &error {
+                SinkError::Unavailable(reason) => SinkState::Unavailable(reason.clone()),
+                SinkError::Fatal(reason) => {
+                    pause = RETRY_MAX;
+                    SinkState::Failed(reason.clone())
+                }
+            };
+            let changed = self.status.lock().state != state;
+            if changed {
+                tracing::warn!(sink = %name, retry_in = ?pause, "sink failed: {error}");
+            }
+            self.status.lock().state = state;
+            self.sink.close().await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.stop.cancelled() => {}
+            }
+            pause = (pause * 2).min(RETRY_MAX);
+        }
+        self.sink.close().await;
+        self.status.lock().state = SinkState::Stopped;
+    }
+
+    /// From `open` to the first error, or to the end.
+    async fn session(&mut self) -> Result<(), SinkError> {
+        let stop = self.stop.clone();
+        let stored = tokio::select! {
+            stored = self.sink.open(&self.scope) => stored?,
+            () = stop.cancelled() => return Ok(()),
+        };
+        let kept_from = self.epochs.start();
+        let position = match stored {
+            Some(position) => position,
+            None => Position::default(),
+        };
+        if !position.covers(&kept_from) {
+            tracing::warn!(
+                sink = %self.status.lock().name,
+                "the epoch log starts after the sink's position: older rows are not in this sink"
+            );
+        }
+        {
+            let mut status = self.status.lock();
+            status.position = position.clone();
+            status.state = SinkState::Running;
+        }
+        self.opened.send_if_modified(|opened| {
+            let first = opened.is_none();
+            opened.get_or_insert(position.clone());
+            first
+        });
+        let mut newest = self.epochs.subscribe();
+        let mut cursor = self.epochs.cursor(&position);
+        let mut staged = Staged { position: position.clone(), epoch: 0, rows: 0, since: None };
+        loop {
+            newest.borrow_and_update();
+            while let Some(epoch) = self.next(&mut cursor)? {
+                if epoch.header.straddles(&position) {
+                    return Err(SinkError::Fatal(format!(
+                        "its stored position lies inside epoch {}: the engine's state was made from another log",
+                        epoch.header.number
+                    )));
+                }
+                self.stage(&epoch, &mut staged).await?;
+                if self.due(&staged) {
+                    self.commit(&mut staged).await?;
+                }
+                if stop.is_cancelled() {
+                    break;
+                }
+            }
+            let deadline = staged.since.map(|since| {
+                let interval = if staged.rows > 0 { self.sink.commit_policy().interval } else { EMPTY_COMMIT_INTERVAL };
+                tokio::time::Instant::from_std(since + interval)
+            });
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {
+                    return match tokio::time::timeout(LAST_COMMIT, self.commit(&mut staged)).await {
+                        Ok(outcome) => outcome,
+                        Err(_) => Ok(()),
+                    };
+                }
+                () = tokio::time::sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)), if deadline.is_some() => {
+                    self.commit(&mut staged).await?;
+                }
+                changed = newest.changed() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    fn next(&self, cursor: &mut Cursor) -> Result<Option<EpochRef>, SinkError> {
+        cursor.next_epoch().map_err(|error| SinkError::Unavailable(error.to_string()))
+    }
+
+    async fn stage(&mut self, epoch: &EpochRef, staged: &mut Staged) -> Result<(), SinkError> {
+        let batches = epoch.rows(self.stream).map_err(|error| SinkError::Unavailable(error.to_string()))?;
+        for batch in &batches {
+            self.sink.write(batch).await?;
+            staged.rows += batch.num_rows() as u64;
+        }
+        epoch.header.advance(&mut staged.position);
+        staged.epoch = epoch.header.number;
+        staged.since.get_or_insert_with(Instant::now);
+        Ok(())
+    }
+
+    fn due(&self, staged: &Staged) -> bool {
+        let policy = self.sink.commit_policy();
+        let waited = staged.since.map(|since| since.elapsed()).unwrap_or_default();
+        staged.rows > 0 && (self.sink.staged_bytes() >= policy.bytes || waited >= policy.interval)
+    }
+
+    async fn commit(&mut self, staged: &mut Staged) -> Result<(), SinkError> {
+        if staged.since.take().is_none() {
+            return Ok(());
+        }
+        self.sink.commit(&staged.position).await?;
+        let mut status = self.status.lock();
+        status.position = staged.position.clone();
+        status.epoch = staged.epoch;
+        status.rows_committed += std::mem::take(&mut staged.rows);
+        status.commits += 1;
+        Ok(())
+    }
+}

@@ -1,0 +1,339 @@
+//! Aggregate state of one materialized view: group key -> one [`State`] per aggregate.
+//!
+//! Rows arrive as the view's partial batch (group columns, argument columns). A group's key is its columns in Arrow's row
+//! format; groups live in a slab, found through a hash table. An epoch's delta holds, for each group it touched, what the
+//! epoch added: counts and sums of the epoch alone, values that were new to the distinct sets. Merging a delta and
+//! applying the rows lead to the same state.
+
+mod state;
+mod update;
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, new_empty_array};
+use arrow::datatypes::{DataType, SchemaRef};
+use arrow::error::ArrowError;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use arrow::row::{RowConverter, Rows, SortField};
+use hashbrown::HashTable;
+
+pub use self::state::Kind;
+use self::state::State;
+use super::bytes::{Corrupt, Reader, put_bytes};
+
+/// One aggregate of a view.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Aggregate {
+    pub kind: Kind,
+    /// Column of its argument in the partial batch; `None` for `count(*)`.
+    pub input: Option<usize>,
+    pub output_type: DataType,
+}
+
+/// What the state needs to know of a view.
+#[derive(Debug, Clone)]
+pub struct Shape {
+    /// Group columns, then one column per aggregate: what [`Groups::evaluate`] returns.
+    pub schema: SchemaRef,
+    pub group_count: usize,
+    pub aggregates: Vec<Aggregate>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    #[error(transparent)]
+    Arrow(#[from] ArrowError),
+    #[error(transparent)]
+    Corrupt(#[from] Corrupt),
+}
+
+#[derive(Debug)]
+struct Group {
+    key: Arc<[u8]>,
+    hash: u64,
+    /// Clock of the last epoch that had a row for it.
+    touched_ms: i64,
+    states: Box<[State]>,
+    /// Place in the epoch's delta, valid while `epoch` is the current one.
+    delta: u32,
+    epoch: u64,
+}
+
+/// What one epoch added to one group.
+#[derive(Debug)]
+struct GroupDelta {
+    slot: u32,
+    states: Box<[State]>,
+}
+
+#[derive(Debug)]
+pub struct Groups {
+    shape: Shape,
+    keys: Option<RowConverter>,
+    hash_key: [u8; 16],
+    table: HashTable<u32>,
+    slots: Vec<Option<Group>>,
+    free: Vec<u32>,
+    bytes: usize,
+    epoch: u64,
+    hasher: foldhash::fast::FixedState,
+}
+
+/// Groups that an epoch changed.
+#[derive(Debug, Default)]
+pub struct Changes {
+    slots: Vec<u32>,
+    pub removed: Vec<Arc<[u8]>>,
+}
+
+impl Changes {
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty() && self.removed.is_empty()
+    }
+}
+
+/// Rough cost of a group beside its key and distinct values.
+const GROUP_BYTES: usize = 96;
+
+impl Groups {
+    /// `hash_key` keys the hashes of distinct values; it must stay the same for the life of the state.
+    pub fn new(shape: Shape, hash_key: [u8; 16]) -> Result<Groups, StateError> {
+        let fields: Vec<SortField> = shape.schema.fields()[..shape.group_count]
+            .iter()
+            .map(|field| SortField::new(field.data_type().clone()))
+            .collect();
+        let keys = if fields.is_empty() { None } else { Some(RowConverter::new(fields)?) };
+        Ok(Groups {
+            shape,
+            keys,
+            hash_key,
+            table: HashTable::new(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            bytes: 0,
+            epoch: 0,
+            hasher: foldhash::fast::FixedState::with_seed(0),
+        })
+    }
+
+    /// Aggregates the rows of one epoch, appends the delta to `out`, and tells which groups changed.
+    pub fn apply(&mut self, batches: &[RecordBatch], clock_ms: i64, out: &mut Vec<u8>) -> Result<Changes, StateError> {
+        self.epoch += 1;
+        let mut deltas: Vec<GroupDelta> = Vec::new();
+        let mut of_row: Vec<u32> = Vec::new();
+        for batch in batches.iter().filter(|batch| batch.num_rows() > 0) {
+            of_row.clear();
+            self.assign(batch, clock_ms, &mut deltas, &mut of_row)?;
+            for (index, aggregate) in self.shape.aggregates.clone().iter().enumerate() {
+                let input = aggregate.input.map(|column| batch.column(column));
+                self.update(index, aggregate.kind, input, &of_row, &mut deltas)?;
+            }
+        }
+        out.extend_from_slice(&clock_ms.to_le_bytes());
+        for delta in &deltas {
+            let group = self.slots[delta.slot as usize].as_mut().expect("a group of this epoch is live");
+            put_bytes(out, &group.key);
+            delta.states.iter().for_each(|state| state.encode(out));
+            for (state, added) in group.states.iter_mut().zip(&delta.states) {
+                self.bytes += state.merge(added);
+            }
+        }
+        Ok(Changes { slots: deltas.iter().map(|delta| delta.slot).collect(), removed: Vec::new() })
+    }
+
+    /// Merges the delta (or checkpoint) in `bytes`, in recovery.
+    pub fn merge(&mut self, bytes: &[u8]) -> Result<(), StateError> {
+        let mut reader = Reader(bytes);
+        let clock_ms = reader.i64()?;
+        while !reader.is_empty() {
+            self.merge_group(&mut reader, clock_ms)?;
+        }
+        Ok(())
+    }
+
+    /// Appends the whole state to `out`: one clock, then groups, as often as clocks differ.
+    pub fn checkpoint(&self, out: &mut Vec<u8>) {
+        for group in self.slots.iter().flatten() {
+            out.extend_from_slice(&group.touched_ms.to_le_bytes());
+            put_bytes(out, &group.key);
+            group.states.iter().for_each(|state| state.encode(out));
+        }
+    }
+
+    /// Loads what [`Groups::checkpoint`] wrote.
+    pub fn restore(&mut self, bytes: &[u8]) -> Result<(), StateError> {
+        let mut reader = Reader(bytes);
+        while !reader.is_empty() {
+            let touched_ms = reader.i64()?;
+            self.merge_group(&mut reader, touched_ms)?;
+        }
+        Ok(())
+    }
+
+    fn merge_group(&mut self, reader: &mut Reader<'_>, touched_ms: i64) -> Result<(), StateError> {
+        let slot = self.find_or_insert(reader.bytes()?, touched_ms);
+        let mut added = 0;
+        for (index, aggregate) in self.shape.aggregates.iter().enumerate() {
+            let state = State::decode(aggregate.kind, reader)?;
+            let group = self.slots[slot as usize].as_mut().expect("the slot was just filled");
+            added += group.states[index].merge(&state);
+            if let State::Distinct(values) = &state {
+                let State::Distinct(seen) = &mut group.states[index] else { return Err(Corrupt.into()) };
+                let before = seen.len();
+                seen.extend(values.iter().copied());
+                added += (seen.len() - before) * state::DISTINCT_BYTES;
+            }
+        }
+        self.bytes += added;
+        Ok(())
+    }
+
+    /// Removes groups without a row for `retention_ms`, then the oldest ones until the state fits `budget_bytes`.
+    pub fn expire(&mut self, clock_ms: i64, retention_ms: i64, budget_bytes: usize) -> Vec<Arc<[u8]>> {
+        let mut removed = Vec::new();
+        for slot in 0..self.slots.len() {
+            let old = self.slots[slot].as_ref().is_some_and(|group| group.touched_ms < clock_ms - retention_ms);
+            if old {
+                removed.extend(self.remove(slot as u32));
+            }
+        }
+        if self.bytes > budget_bytes {
+            let mut by_age: Vec<(i64, u32)> = self
+                .slots
+                .iter()
+                .enumerate()
+                .filter_map(|(slot, group)| group.as_ref().map(|group| (group.touched_ms, slot as u32)))
+                .collect();
+            by_age.sort_unstable();
+            for (_, slot) in by_age {
+                if self.bytes <= budget_bytes {
+                    break;
+                }
+                removed.extend(self.remove(slot));
+            }
+        }
+        removed
+    }
+
+    /// Group columns and aggregate values of the changed groups, row by row with their keys.
+    pub fn evaluate(&self, changes: &Changes) -> Result<(Vec<Arc<[u8]>>, RecordBatch), StateError> {
+        let groups: Vec<&Group> = changes.slots.iter().filter_map(|slot| self.slots[*slot as usize].as_ref()).collect();
+        self.evaluate_groups(&groups)
+    }
+
+    /// All groups, for publishing after recovery.
+    pub fn evaluate_all(&self) -> Result<(Vec<Arc<[u8]>>, RecordBatch), StateError> {
+        let groups: Vec<&Group> = self.slots.iter().flatten().collect();
+        self.evaluate_groups(&groups)
+    }
+
+    fn evaluate_groups(&self, groups: &[&Group]) -> Result<(Vec<Arc<[u8]>>, RecordBatch), StateError> {
+        let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.shape.schema.fields().len());
+        if let Some(keys) = &self.keys {
+            if groups.is_empty() {
+                let types = &self.shape.schema.fields()[..self.shape.group_count];
+                columns.extend(types.iter().map(|field| new_empty_array(field.data_type())));
+            } else {
+                let parser = keys.parser();
+                columns.extend(keys.convert_rows(groups.iter().map(|group| parser.parse(&group.key)))?);
+            }
+        }
+        for (index, aggregate) in self.shape.aggregates.iter().enumerate() {
+            let states = groups.iter().map(|group| &group.states[index]);
+            columns.push(state::evaluate(aggregate.kind, states, &aggregate.output_type)?);
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(groups.len()));
+        let batch = RecordBatch::try_new_with_options(self.shape.schema.clone(), columns, &options)?;
+        Ok((groups.iter().map(|group| group.key.clone()).collect(), batch))
+    }
+
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// Rough bytes in memory.
+    pub fn size_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Finds each row's group and its place in this epoch's delta.
+    fn assign(
+        &mut self,
+        batch: &RecordBatch,
+        clock_ms: i64,
+        deltas: &mut Vec<GroupDelta>,
+        of_row: &mut Vec<u32>,
+    ) -> Result<(), StateError> {
+        let rows: Option<Rows> = match &self.keys {
+            Some(keys) => Some(keys.convert_columns(&batch.columns()[..self.shape.group_count])?),
+            None => None,
+        };
+        for row in 0..batch.num_rows() {
+            let slot = match &rows {
+                Some(rows) => self.find_or_insert(rows.row(row).data(), clock_ms),
+                None => self.find_or_insert(&[], clock_ms),
+            };
+            let epoch = self.epoch;
+            let group = self.slots[slot as usize].as_mut().expect("the slot was just filled");
+            if group.epoch != epoch {
+                group.epoch = epoch;
+                group.delta = deltas.len() as u32;
+                deltas.push(GroupDelta { slot, states: fresh(&self.shape.aggregates) });
+            }
+            of_row.push(group.delta);
+        }
+        Ok(())
+    }
+
+    fn find_or_insert(&mut self, key: &[u8], touched_ms: i64) -> u32 {
+        let hash = std::hash::BuildHasher::hash_one(&self.hasher, key);
+        let slots = &self.slots;
+        let found = self.table.find(hash, |slot| {
+            slots[*slot as usize].as_ref().is_some_and(|group| group.hash == hash && *group.key == *key)
+        });
+        if let Some(slot) = found.copied() {
+            if let Some(group) = self.slots[slot as usize].as_mut() {
+                group.touched_ms = group.touched_ms.max(touched_ms);
+            }
+            return slot;
+        }
+        let states = fresh(&self.shape.aggregates);
+        self.bytes += GROUP_BYTES + key.len() + states.len() * size_of::<State>();
+        let group = Group { key: Arc::from(key), hash, touched_ms, states, delta: 0, epoch: 0 };
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.slots[slot as usize] = Some(group);
+                slot
+            }
+            None => {
+                self.slots.push(Some(group));
+                (self.slots.len() - 1) as u32
+            }
+        };
+        let slots = &self.slots;
+        self.table.insert_unique(hash, slot, |slot| slots[*slot as usize].as_ref().map_or(0, |group| group.hash));
+        slot
+    }
+
+    fn remove(&mut self, slot: u32) -> Option<Arc<[u8]>> {
+        let group = self.slots[slot as usize].take()?;
+        if let Ok(entry) = self.table.find_entry(group.hash, |other| *other == slot) {
+            entry.remove();
+        }
+        self.free.push(slot);
+        let distinct: usize = group.states.iter().map(State::extra_bytes).sum();
+        self.bytes -= GROUP_BYTES + group.key.len() + group.states.len() * size_of::<State>() + distinct;
+        Some(group.key)
+    }
+}
+
+fn fresh(aggregates: &[Aggregate]) -> Box<[State]> {
+    aggregates.iter().map(|aggregate| State::new(aggregate.kind)).collect()
+}
+
+#[cfg(test)]
+mod tests;
