@@ -227,6 +227,11 @@ impl Log {
         partitions_of(&self.topics).iter().try_fold(0, |freed, partition| Ok(freed + partition.retain()?))
     }
 
+    /// Writes the checkpoints now, so that a crash leaves nothing older to be read again.
+    pub fn checkpoint(&self) -> io::Result<()> {
+        partitions_of(&self.topics).iter().try_for_each(|partition| partition.checkpoint(true))
+    }
+
     /// Syncs everything, writes the checkpoints with the producers' state, stops the threads. Further appends fail.
     pub fn close(&self) -> io::Result<()> {
         self.stop_threads();
