@@ -100,7 +100,7 @@ impl Runner {
                 (epochs, None, if rebuild { Start::Rebuild } else { Start::Continue })
             }
         };
-        disk.create_dir_all(&checkpoints).map_err(|error| failed(&checkpoints, &error))?;
+        crate::directory::create(&*disk, &checkpoints).map_err(|error| failed(&checkpoints, &error))?;
 
         let mut view_states = Vec::new();
         for definition in &pipeline.views {
@@ -589,7 +589,7 @@ fn put_part(delta: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
 fn load_key(disk: &dyn Disk, directory: &Path) -> Result<[u8; 16], EngineError> {
     let path = directory.join("hash.key");
     let read = || {
-        disk.create_dir_all(directory)?;
+        crate::directory::create(disk, directory)?;
         let file = disk.open(&path, true)?;
         let mut key = [0; 16];
         if file.read_at(&mut key, 0)? < key.len() {

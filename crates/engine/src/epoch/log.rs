@@ -154,10 +154,7 @@ impl EpochLog {
         if disk.exists(directory) {
             disk.remove_dir_all(directory).map_err(io)?;
         }
-        disk.create_dir_all(directory).map_err(io)?;
-        if let Some(parent) = directory.parent() {
-            disk.sync_dir(parent).map_err(io)?;
-        }
+        crate::directory::create(&*disk, directory).map_err(io)?;
         let log = EpochLog {
             disk,
             directory: directory.to_owned(),

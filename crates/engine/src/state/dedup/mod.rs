@@ -131,7 +131,7 @@ impl DedupSet {
         memory: &[u8],
     ) -> Result<DedupSet, DedupError> {
         let io = |source| DedupError::Io { path: directory.to_owned(), source };
-        disk.create_dir_all(directory).map_err(io)?;
+        crate::directory::create(&*disk, directory).map_err(io)?;
         let runs = manifest.generations.iter().flatten();
         let kept: Vec<PathBuf> = runs
             .map(|entry| run::path(directory, entry.number))
