@@ -1,0 +1,75 @@
+//! ListOffsets: the first, the last, the first at or after a time, the one with the newest time.
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
+use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
+use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
+use playhouse_log::{Log, Partition, ReadError};
+
+use super::{LEADER_EPOCH, Request, blocking, check_leader_epoch, read_error};
+use crate::connection::Context;
+use crate::guard::Malformed;
+use crate::wire::Reply;
+
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const NEWEST_TIME: i64 = -3;
+const EARLIEST_LOCAL: i64 = -4;
+const LATEST_TIERED: i64 = -5;
+
+pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, Malformed> {
+    let body: ListOffsetsRequest = request.decode()?;
+    let call = request.call;
+    let log = context.shared.gate.log().clone();
+    Ok(Reply::Later(Box::pin(async move {
+        let response = blocking(move || answer(&log, body)).await?;
+        call.encode(&response)
+    })))
+}
+
+fn answer(log: &Log, body: ListOffsetsRequest) -> ListOffsetsResponse {
+    let topics = body.topics.into_iter().map(|asked| {
+        let topic = log.topic(&asked.name);
+        let partitions = asked.partitions.iter().map(|asked| {
+            let partition = topic.as_ref().and_then(|topic| topic.partition(asked.partition_index));
+            let found = partition.ok_or(ResponseError::UnknownTopicOrPartition).and_then(|it| find(it, asked));
+            let response = ListOffsetsPartitionResponse::default().with_partition_index(asked.partition_index);
+            match found {
+                Ok((offset, timestamp)) => {
+                    let epoch = if offset < 0 { -1 } else { LEADER_EPOCH };
+                    response.with_offset(offset).with_timestamp(timestamp).with_leader_epoch(epoch)
+                }
+                Err(error) => response.with_error_code(error.code()).with_offset(-1).with_timestamp(-1),
+            }
+        });
+        ListOffsetsTopicResponse::default().with_partitions(partitions.collect()).with_name(asked.name)
+    });
+    ListOffsetsResponse::default().with_topics(topics.collect())
+}
+
+fn find(partition: &Partition, asked: &ListOffsetsPartition) -> Result<(i64, i64), ResponseError> {
+    check_leader_epoch(asked.current_leader_epoch)?;
+    let found = match asked.timestamp {
+        LATEST => Ok(Some((partition.high_watermark(), -1))),
+        EARLIEST | EARLIEST_LOCAL => Ok(Some((partition.log_start_offset(), -1))),
+        NEWEST_TIME => newest(partition),
+        LATEST_TIERED => Ok(None),
+        time if time >= 0 => partition.offset_at(time),
+        _ => return Err(ResponseError::InvalidRequest),
+    };
+    found.map(|found| found.unwrap_or((-1, -1))).map_err(|error| read_error(&error))
+}
+
+/// The largest time that some record is at or after, found by halving.
+fn newest(partition: &Partition) -> Result<Option<(i64, i64)>, ReadError> {
+    let Some(mut best) = partition.offset_at(0)? else { return Ok(None) };
+    let mut beyond = i64::MAX;
+    while best.1 < beyond.saturating_sub(1) {
+        let middle = best.1 + (beyond - best.1) / 2;
+        match partition.offset_at(middle)? {
+            Some(found) => best = found,
+            None => beyond = middle,
+        }
+    }
+    Ok(Some(best))
+}

@@ -1,0 +1,153 @@
+//! The APIs: which versions of which are served, and one `match` that dispatches to one file per API.
+
+mod api_versions;
+mod create_topics;
+mod delete_groups;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
+mod describe_groups;
+mod fetch;
+mod find_coordinator;
+mod heartbeat;
+mod init_producer_id;
+mod join_group;
+mod leave_group;
+mod list_groups;
+mod list_offsets;
+mod metadata;
+mod offset_commit;
+mod offset_fetch;
+mod offset_for_leader_epoch;
+mod produce;
+mod sync_group;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::ApiKey;
+use kafka_protocol::protocol::Decodable;
+use playhouse_log::{Log, ReadError, Topic};
+use uuid::Uuid;
+
+use crate::connection::Context;
+use crate::guard::{self, Header, Malformed};
+use crate::wire::{Call, Reply};
+
+/// What is served: API, lowest and highest version. Fetch ends at 16: 17 adds only what followers need.
+pub(crate) const SUPPORTED: &[(ApiKey, i16, i16)] = &[
+    (ApiKey::Produce, 3, 13),
+    (ApiKey::Fetch, 4, 16),
+    (ApiKey::ListOffsets, 1, 9),
+    (ApiKey::Metadata, 0, 13),
+    (ApiKey::OffsetCommit, 2, 9),
+    (ApiKey::OffsetFetch, 1, 9),
+    (ApiKey::FindCoordinator, 0, 6),
+    (ApiKey::JoinGroup, 0, 9),
+    (ApiKey::Heartbeat, 0, 4),
+    (ApiKey::LeaveGroup, 0, 5),
+    (ApiKey::SyncGroup, 0, 5),
+    (ApiKey::DescribeGroups, 0, 6),
+    (ApiKey::ListGroups, 0, 5),
+    (ApiKey::ApiVersions, 0, 4),
+    (ApiKey::CreateTopics, 2, 7),
+    (ApiKey::DeleteTopics, 1, 6),
+    (ApiKey::InitProducerId, 0, 5),
+    (ApiKey::OffsetForLeaderEpoch, 2, 4),
+    (ApiKey::DescribeConfigs, 1, 4),
+    (ApiKey::DeleteGroups, 0, 2),
+    (ApiKey::DescribeCluster, 0, 2),
+];
+
+/// A request of a known API and version, its body not yet decoded.
+pub(crate) struct Request {
+    pub(crate) call: Call,
+    pub(crate) client_id: String,
+    body: Bytes,
+}
+
+impl Request {
+    fn decode<T: Decodable>(&mut self) -> Result<T, Malformed> {
+        T::decode(&mut self.body, self.call.version).map_err(|error| {
+            tracing::debug!(api = ?self.call.api, %error, "cannot decode a request");
+            Malformed("its body cannot be decoded")
+        })
+    }
+}
+
+/// Begins a request. What must happen in the order of requests has happened when this returns; the rest is in the reply.
+pub(crate) async fn handle(context: &Context, mut frame: Bytes) -> Result<Reply, Malformed> {
+    let (key, version) = match frame.first_chunk::<4>() {
+        Some(&[a, b, c, d]) => (i16::from_be_bytes([a, b]), i16::from_be_bytes([c, d])),
+        None => return Err(Malformed("it is too short")),
+    };
+    let known = SUPPORTED.iter().find(|(api, ..)| *api as i16 == key);
+    let &(api, lowest, highest) = known.ok_or(Malformed("unknown API"))?;
+    if !(lowest..=highest).contains(&version) {
+        // KIP-511: the one request whose version a client cannot know is answered at version 0.
+        if api == ApiKey::ApiVersions {
+            let header = guard::read_header(&mut frame, false)?;
+            return api_versions::unsupported(Call { api, version: 0, correlation_id: header.correlation_id });
+        }
+        return Err(Malformed("unsupported API version"));
+    }
+    let Header { correlation_id, client_id, .. } =
+        guard::read_header(&mut frame, api.request_header_version(version) >= 2)?;
+    guard::check_body(api, version, &frame)?;
+    let request = Request { call: Call { api, version, correlation_id }, client_id, body: frame };
+    match api {
+        ApiKey::Produce => produce::handle(context, request).await,
+        ApiKey::Fetch => fetch::handle(context, request),
+        ApiKey::ListOffsets => list_offsets::handle(context, request),
+        ApiKey::Metadata => metadata::handle(context, request).await,
+        ApiKey::OffsetCommit => offset_commit::handle(context, request),
+        ApiKey::OffsetFetch => offset_fetch::handle(context, request),
+        ApiKey::FindCoordinator => find_coordinator::handle(context, request),
+        ApiKey::JoinGroup => join_group::handle(context, request),
+        ApiKey::Heartbeat => heartbeat::handle(context, request),
+        ApiKey::LeaveGroup => leave_group::handle(context, request),
+        ApiKey::SyncGroup => sync_group::handle(context, request),
+        ApiKey::DescribeGroups => describe_groups::handle(context, request),
+        ApiKey::ListGroups => list_groups::handle(context, request),
+        ApiKey::ApiVersions => api_versions::handle(request),
+        ApiKey::CreateTopics => create_topics::handle(context, request).await,
+        ApiKey::DeleteTopics => delete_topics::handle(context, request).await,
+        ApiKey::InitProducerId => init_producer_id::handle(context, request).await,
+        ApiKey::OffsetForLeaderEpoch => offset_for_leader_epoch::handle(context, request),
+        ApiKey::DescribeConfigs => describe_configs::handle(context, request),
+        ApiKey::DeleteGroups => delete_groups::handle(context, request).await,
+        ApiKey::DescribeCluster => describe_cluster::handle(context, request),
+        _ => Err(Malformed("unknown API")),
+    }
+}
+
+/// Kafka's own topics begin so; clients read them but neither write nor delete them.
+fn is_internal(topic: &str) -> bool {
+    topic.starts_with("__")
+}
+
+fn topic_by_id(log: &Log, id: Uuid) -> Option<Arc<Topic>> {
+    log.topics().into_iter().find(|topic| topic.id() == id)
+}
+
+fn read_error(error: &ReadError) -> ResponseError {
+    match error {
+        ReadError::OutOfRange { .. } => ResponseError::OffsetOutOfRange,
+        ReadError::Corrupt(_) => ResponseError::CorruptMessage,
+        ReadError::Io(_) => ResponseError::KafkaStorageError,
+    }
+}
+
+/// The one leader epoch there is: the log has one node.
+const LEADER_EPOCH: i32 = 0;
+
+/// A client that knows a leader epoch later than ours talks to a log that was wiped or restored.
+fn check_leader_epoch(epoch: i32) -> Result<(), ResponseError> {
+    if epoch > LEADER_EPOCH { Err(ResponseError::UnknownLeaderEpoch) } else { Ok(()) }
+}
+
+/// Runs what blocks on the disk away from the connections.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Malformed> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| Malformed("it could not be finished"))
+}

@@ -1,0 +1,71 @@
+//! OffsetFetch: committed offsets of one group, or from version 8 on of several.
+
+use std::collections::BTreeMap;
+
+use kafka_protocol::messages::offset_fetch_response::{
+    OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
+    OffsetFetchResponseTopics,
+};
+use kafka_protocol::messages::{OffsetFetchRequest, OffsetFetchResponse, TopicName};
+
+use super::Request;
+use crate::connection::Context;
+use crate::groups::{Committed, Groups};
+use crate::guard::Malformed;
+use crate::wire::{Reply, string};
+
+pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, Malformed> {
+    let body: OffsetFetchRequest = request.decode()?;
+    let groups = &context.shared.groups;
+    if request.call.version >= 8 {
+        let answers = body.groups.into_iter().map(|asked| {
+            let topics = asked.topics.map(|it| it.into_iter().map(|it| (it.name, it.partition_indexes)).collect());
+            let topics = look_up(groups, &asked.group_id, topics).into_iter().map(|(name, partitions)| {
+                let partitions = partitions.into_iter().map(|(index, it)| {
+                    OffsetFetchResponsePartitions::default()
+                        .with_partition_index(index)
+                        .with_committed_offset(it.offset)
+                        .with_committed_leader_epoch(it.leader_epoch)
+                        .with_metadata(Some(string(it.metadata)))
+                });
+                OffsetFetchResponseTopics::default().with_name(name).with_partitions(partitions.collect())
+            });
+            OffsetFetchResponseGroup::default().with_topics(topics.collect()).with_group_id(asked.group_id)
+        });
+        return request.call.now(&OffsetFetchResponse::default().with_groups(answers.collect()));
+    }
+    let with_epoch = request.call.version >= 5;
+    let topics = body.topics.map(|it| it.into_iter().map(|it| (it.name, it.partition_indexes)).collect());
+    let topics = look_up(groups, &body.group_id, topics).into_iter().map(|(name, partitions)| {
+        let partitions = partitions.into_iter().map(|(index, it)| {
+            OffsetFetchResponsePartition::default()
+                .with_partition_index(index)
+                .with_committed_offset(it.offset)
+                .with_committed_leader_epoch(if with_epoch { it.leader_epoch } else { -1 })
+                .with_metadata(Some(string(it.metadata)))
+        });
+        OffsetFetchResponseTopic::default().with_name(name).with_partitions(partitions.collect())
+    });
+    request.call.now(&OffsetFetchResponse::default().with_topics(topics.collect()))
+}
+
+type Offsets = Vec<(TopicName, Vec<(i32, Committed)>)>;
+
+/// `None` asks for all topics; an offset never committed is -1.
+fn look_up(groups: &Groups, group_id: &str, topics: Option<Vec<(TopicName, Vec<i32>)>>) -> Offsets {
+    let Some(topics) = topics else {
+        let mut all: BTreeMap<String, Vec<(i32, Committed)>> = BTreeMap::new();
+        for ((topic, index), committed) in groups.all_committed(group_id) {
+            all.entry(topic).or_default().push((index, committed));
+        }
+        return all.into_iter().map(|(topic, partitions)| (TopicName(string(topic)), partitions)).collect();
+    };
+    let none = || Committed { offset: -1, leader_epoch: -1, metadata: String::new(), commit_time_ms: -1 };
+    let find =
+        |topic: &TopicName, index: i32| groups.committed(group_id, &(topic.to_string(), index)).unwrap_or_else(none);
+    let topics = topics.into_iter().map(|(topic, indexes)| {
+        let partitions = indexes.into_iter().map(|index| (index, find(&topic, index))).collect();
+        (topic, partitions)
+    });
+    topics.collect()
+}

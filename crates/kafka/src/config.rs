@@ -1,0 +1,85 @@
+//! Settings of the Kafka door.
+
+use std::time::Duration;
+
+use playhouse_log::TopicSettings;
+
+#[derive(Debug, Clone)]
+pub struct KafkaConfig {
+    /// The host that clients are told to connect to; `None` tells each client the address it reached us at.
+    pub advertised_host: Option<String>,
+    /// The port that clients are told to connect to; `None` tells the bound port.
+    pub advertised_port: Option<u16>,
+    pub node_id: i32,
+    /// The largest request accepted; a larger one closes the connection.
+    pub frame_bytes_max: usize,
+    /// Connections beyond this are closed at once.
+    pub connections_max: usize,
+    /// Large requests of all connections together, from the first byte read to the append; beyond it reading waits.
+    pub request_bytes_max: usize,
+    /// The most that one fetch returns (apart from a first batch that is larger).
+    pub fetch_bytes_max: usize,
+    /// Fetched bytes of all connections together that wait to be written; beyond it fetches return less.
+    pub response_bytes_max: usize,
+    /// Requests of one connection that are being answered; beyond it reading waits.
+    pub pipeline_max: usize,
+    /// A connection without a request or an answer under way is closed after this.
+    pub idle_timeout: Duration,
+    /// A request must have arrived whole this long after its first byte, and a response must make progress.
+    pub transfer_timeout: Duration,
+    /// Whether a metadata request that allows it creates topics the log does not have.
+    pub auto_create_topics: bool,
+    /// Settings of topics made here, where the request names none.
+    pub new_topic: TopicSettings,
+    pub groups: GroupConfig,
+}
+
+impl Default for KafkaConfig {
+    fn default() -> Self {
+        KafkaConfig {
+            advertised_host: None,
+            advertised_port: None,
+            node_id: 1,
+            frame_bytes_max: 100 << 20,
+            connections_max: 1000,
+            request_bytes_max: 256 << 20,
+            fetch_bytes_max: 50 << 20,
+            response_bytes_max: 128 << 20,
+            pipeline_max: 64,
+            idle_timeout: Duration::from_secs(600),
+            transfer_timeout: Duration::from_secs(60),
+            auto_create_topics: true,
+            new_topic: TopicSettings::default(),
+            groups: GroupConfig::default(),
+        }
+    }
+}
+
+/// Limits of consumer groups.
+#[derive(Debug, Clone)]
+pub struct GroupConfig {
+    pub session_timeout_min: Duration,
+    pub session_timeout_max: Duration,
+    /// How long the first rebalance of an empty group waits for more members.
+    pub initial_rebalance_delay: Duration,
+    pub members_max: usize,
+    pub groups_max: usize,
+    /// Committed offsets of a group without members are forgotten after this.
+    pub offsets_retention: Duration,
+    /// Committed offsets of all groups together, in bytes; commits beyond it are refused.
+    pub offsets_bytes_max: usize,
+}
+
+impl Default for GroupConfig {
+    fn default() -> Self {
+        GroupConfig {
+            session_timeout_min: Duration::from_secs(6),
+            session_timeout_max: Duration::from_secs(1800),
+            initial_rebalance_delay: Duration::from_millis(100),
+            members_max: 1000,
+            groups_max: 10_000,
+            offsets_retention: Duration::from_secs(7 * 24 * 3600),
+            offsets_bytes_max: 16 << 20,
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! One connection: requests are read and begun in order, answered in order, and up to `pipeline_max` wait at a time.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::api;
+use crate::frame::{FrameError, FrameReader};
+use crate::guard::Malformed;
+use crate::server::Shared;
+use crate::wire::{Reply, Response};
+
+/// How long answers under way may take once the client has stopped sending.
+const LINGER: Duration = Duration::from_secs(30);
+
+/// What an API may ask about the connection it serves.
+pub(crate) struct Context {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) peer: SocketAddr,
+    /// Where this client is told to find the broker.
+    pub(crate) host: String,
+    pub(crate) port: i32,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Closed {
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    #[error("idle")]
+    Idle,
+    #[error("the client does not read its responses")]
+    Stalled,
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
+    let _ = stream.set_nodelay(true);
+    let Ok(local) = stream.local_addr() else { return };
+    let context = Context {
+        host: shared.config.advertised_host.clone().unwrap_or_else(|| local.ip().to_canonical().to_string()),
+        port: i32::from(shared.config.advertised_port.unwrap_or(local.port())),
+        peer,
+        shared,
+    };
+    let (input, output) = stream.into_split();
+    let (replies, pending) = mpsc::channel(context.shared.config.pipeline_max);
+    let under_way = AtomicUsize::new(0);
+    // Either half's failure ends the other; the end of input lets answers under way finish.
+    let stop = context.shared.shutdown.child_token();
+    let end_of_input = CancellationToken::new();
+    let read = async {
+        let result = read_requests(&context, input, replies, &under_way, &stop).await;
+        if result.is_err() {
+            stop.cancel();
+        }
+        end_of_input.cancel();
+        result
+    };
+    let write = async {
+        let result = write_replies(&context, output, pending, &under_way, &stop, &end_of_input).await;
+        stop.cancel();
+        result
+    };
+    let (read, write) = tokio::join!(read, write);
+    match read.and(write) {
+        Ok(()) | Err(Closed::Idle) => {}
+        Err(Closed::Io(error) | Closed::Frame(FrameError::Io(error))) => {
+            tracing::debug!(%peer, %error, "Kafka connection ended")
+        }
+        Err(error) => tracing::warn!(%peer, %error, "closed a Kafka connection"),
+    }
+}
+
+async fn read_requests(
+    context: &Context,
+    input: OwnedReadHalf,
+    replies: mpsc::Sender<Reply>,
+    under_way: &AtomicUsize,
+    stop: &CancellationToken,
+) -> Result<(), Closed> {
+    let config = &context.shared.config;
+    let mut frames =
+        FrameReader::new(input, config.frame_bytes_max, config.transfer_timeout, context.shared.request_budget.clone());
+    loop {
+        let ready = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            ready = timeout(config.idle_timeout, frames.ready()) => ready,
+        };
+        match ready {
+            Ok(ready) => {
+                if !ready? {
+                    return Ok(());
+                }
+            }
+            Err(_) if under_way.load(Ordering::Relaxed) > 0 => continue,
+            Err(_) => return Err(Closed::Idle),
+        }
+        let frame = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            frame = frames.next() => frame?,
+        };
+        let reply = api::handle(context, frame.bytes).await?;
+        drop(frame.budget);
+        if matches!(reply, Reply::Silent) {
+            continue;
+        }
+        under_way.fetch_add(1, Ordering::Relaxed);
+        if replies.send(reply).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+async fn write_replies(
+    context: &Context,
+    mut output: OwnedWriteHalf,
+    mut pending: mpsc::Receiver<Reply>,
+    under_way: &AtomicUsize,
+    stop: &CancellationToken,
+    end_of_input: &CancellationToken,
+) -> Result<(), Closed> {
+    while let Some(reply) = pending.recv().await {
+        let response = match reply {
+            Reply::Now(response) => response,
+            Reply::Silent => continue,
+            Reply::Later(answer) => tokio::select! {
+                biased;
+                response = answer => response?,
+                () = abandoned(stop, &context.shared.shutdown, end_of_input) => return Ok(()),
+            },
+        };
+        write(&mut output, response, context.shared.config.transfer_timeout).await?;
+        under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+    let _ = output.shutdown().await;
+    Ok(())
+}
+
+/// When to give up on an answer under way: the connection failed, or the client left and lingered long enough. A shutdown
+/// of the server is not one of them: answers that wait for the disk still go out.
+async fn abandoned(stop: &CancellationToken, shutdown: &CancellationToken, end_of_input: &CancellationToken) {
+    let gone = async {
+        end_of_input.cancelled().await;
+        tokio::time::sleep(LINGER).await;
+    };
+    let failed = async {
+        stop.cancelled().await;
+        if shutdown.is_cancelled() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = gone => {}
+        () = failed => {}
+    }
+}
+
+/// Writes one response; the client must take some of it within every `patience`.
+async fn write(output: &mut OwnedWriteHalf, response: Response, patience: Duration) -> Result<(), Closed> {
+    let mut rest = &response.bytes[..];
+    while !rest.is_empty() {
+        let written = timeout(patience, output.write(rest)).await.map_err(|_| Closed::Stalled)??;
+        if written == 0 {
+            return Err(Closed::Stalled);
+        }
+        rest = &rest[written..];
+    }
+    Ok(())
+}

@@ -1,0 +1,302 @@
+//! Consumer groups: the coordinator of all of them.
+//!
+//! [`state`] decides, [`offsets`] remembers; this module gives them time and concurrency. Group membership lives in memory
+//! only: after a restart members are told that they are unknown, and join again. Committed offsets are durable.
+
+mod offsets;
+mod state;
+#[cfg(test)]
+mod state_tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use kafka_protocol::ResponseError;
+use parking_lot::Mutex;
+use playhouse_log::{Appended, Log};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::GroupConfig;
+use offsets::{CommitError, OffsetStore};
+
+pub(crate) use offsets::{Committed, TopicPartition};
+pub use offsets::{GroupsError, OFFSETS_TOPIC};
+pub(crate) use state::{Join, Joined, State, Sync, Synced};
+
+/// As Kafka's `offset.metadata.max.bytes`.
+const METADATA_BYTES_MAX: usize = 4096;
+const EXPIRY_EVERY: Duration = Duration::from_secs(600);
+/// When nothing is due.
+const FAR: Duration = Duration::from_secs(3600);
+
+pub(crate) struct Groups {
+    groups: Mutex<HashMap<String, state::Group>>,
+    offsets: OffsetStore,
+    config: GroupConfig,
+    started: Instant,
+    /// A deadline may have moved forward.
+    changed: Notify,
+}
+
+/// Shown by DescribeGroups.
+pub(crate) struct Description {
+    pub(crate) state: &'static str,
+    pub(crate) protocol_type: String,
+    pub(crate) protocol: String,
+    pub(crate) members: Vec<MemberDescription>,
+}
+
+pub(crate) struct MemberDescription {
+    pub(crate) id: String,
+    pub(crate) instance_id: Option<String>,
+    pub(crate) client_id: String,
+    pub(crate) client_host: String,
+    pub(crate) metadata: Bytes,
+    pub(crate) assignment: Bytes,
+}
+
+impl Groups {
+    pub(crate) fn open(log: &Log, config: GroupConfig) -> Result<Arc<Groups>, GroupsError> {
+        let offsets = OffsetStore::open(log, config.offsets_bytes_max)?;
+        let (groups, started, changed) = (Mutex::default(), Instant::now(), Notify::new());
+        Ok(Arc::new(Groups { groups, offsets, config, started, changed }))
+    }
+
+    /// Expires sessions and ends rebalances when their time comes, until `shutdown`.
+    pub(crate) async fn run(self: Arc<Self>, shutdown: CancellationToken) {
+        let mut expire_offsets = Instant::now() + EXPIRY_EVERY;
+        loop {
+            let next = self.tick().map_or(Instant::now() + FAR, |ms| self.started + Duration::from_millis(ms));
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                () = self.changed.notified() => {}
+                () = tokio::time::sleep_until(next.min(expire_offsets)) => {}
+            }
+            if Instant::now() >= expire_offsets {
+                self.expire_offsets();
+                expire_offsets = Instant::now() + EXPIRY_EVERY;
+            }
+        }
+        for group in self.groups.lock().values_mut() {
+            group.dismiss();
+        }
+    }
+
+    fn tick(&self) -> Option<u64> {
+        let now_ms = self.now_ms();
+        let mut groups = self.groups.lock();
+        groups.retain(|_, group| {
+            group.tick(now_ms);
+            !group.is_vacant()
+        });
+        groups.values().filter_map(state::Group::next_deadline_ms).min()
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
+    pub(crate) fn join(&self, group_id: &str, request: Join) -> Result<oneshot::Receiver<Joined>, ResponseError> {
+        let range = self.config.session_timeout_min.as_millis()..=self.config.session_timeout_max.as_millis();
+        if group_id.is_empty() {
+            return Err(ResponseError::InvalidGroupId);
+        }
+        if !range.contains(&u128::from(request.session_timeout_ms)) {
+            return Err(ResponseError::InvalidSessionTimeout);
+        }
+        let (waiter, reply) = oneshot::channel();
+        let mut groups = self.groups.lock();
+        if !groups.contains_key(group_id) {
+            if !request.member_id.is_empty() {
+                return Err(ResponseError::UnknownMemberId);
+            }
+            if groups.len() >= self.config.groups_max {
+                return Err(ResponseError::GroupMaxSizeReached);
+            }
+        }
+        let delay_ms = self.config.initial_rebalance_delay.as_millis() as u64;
+        let new = || state::Group::new(delay_ms, self.config.members_max);
+        groups.entry(group_id.to_owned()).or_insert_with(new).join(request, self.now_ms(), waiter);
+        drop(groups);
+        self.changed.notify_one();
+        Ok(reply)
+    }
+
+    pub(crate) fn sync(&self, group_id: &str, request: Sync) -> Result<oneshot::Receiver<Synced>, ResponseError> {
+        let (waiter, reply) = oneshot::channel();
+        self.with(group_id, |group, now_ms| {
+            group.sync(request, now_ms, waiter);
+            Ok(())
+        })?;
+        self.changed.notify_one();
+        Ok(reply)
+    }
+
+    pub(crate) fn heartbeat(
+        &self,
+        group_id: &str,
+        member_id: &str,
+        instance_id: Option<&str>,
+        generation: i32,
+    ) -> Result<(), ResponseError> {
+        self.with(group_id, |group, now_ms| group.heartbeat(member_id, instance_id, generation, now_ms))
+    }
+
+    pub(crate) fn leave(
+        &self,
+        group_id: &str,
+        member_id: &str,
+        instance_id: Option<&str>,
+    ) -> Result<(), ResponseError> {
+        let left = self.with(group_id, |group, now_ms| group.leave(member_id, instance_id, now_ms));
+        self.changed.notify_one();
+        left
+    }
+
+    fn with<T>(
+        &self,
+        group_id: &str,
+        act: impl FnOnce(&mut state::Group, u64) -> Result<T, ResponseError>,
+    ) -> Result<T, ResponseError> {
+        if group_id.is_empty() {
+            return Err(ResponseError::InvalidGroupId);
+        }
+        let now_ms = self.now_ms();
+        let mut groups = self.groups.lock();
+        act(groups.get_mut(group_id).ok_or(ResponseError::UnknownMemberId)?, now_ms)
+    }
+
+    /// Whether this member may commit: asked once per request, before [`Self::commit`].
+    pub(crate) fn may_commit(
+        &self,
+        group_id: &str,
+        member_id: &str,
+        instance_id: Option<&str>,
+        generation: i32,
+    ) -> Result<(), ResponseError> {
+        let now_ms = self.now_ms();
+        match self.groups.lock().get_mut(group_id) {
+            Some(group) => group.may_commit(member_id, instance_id, generation, now_ms),
+            None if generation < 0 && member_id.is_empty() => Ok(()),
+            None if generation < 0 => Err(ResponseError::UnknownMemberId),
+            // A generation from before a restart: the member has to join again.
+            None => Err(ResponseError::IllegalGeneration),
+        }
+    }
+
+    pub(crate) fn commit(
+        &self,
+        group_id: &str,
+        offsets: Vec<(TopicPartition, Committed)>,
+    ) -> Result<Option<Appended>, ResponseError> {
+        self.offsets.commit(group_id, offsets, unix_ms()).map_err(|error| {
+            tracing::warn!(group = group_id, %error, "cannot commit offsets");
+            match error {
+                CommitError::Full(_) => ResponseError::InvalidCommitOffsetSize,
+                // Retriable: the client commits again.
+                CommitError::Append(_) => ResponseError::CoordinatorNotAvailable,
+            }
+        })
+    }
+
+    pub(crate) async fn durable(&self, appended: Appended) -> Result<(), ResponseError> {
+        self.offsets.durable(appended).await.map_err(|error| {
+            tracing::warn!(%error, "cannot make committed offsets durable");
+            ResponseError::CoordinatorNotAvailable
+        })
+    }
+
+    pub(crate) fn metadata_fits(metadata: &str) -> bool {
+        metadata.len() <= METADATA_BYTES_MAX
+    }
+
+    pub(crate) fn committed(&self, group_id: &str, place: &TopicPartition) -> Option<Committed> {
+        self.offsets.get(group_id, place)
+    }
+
+    pub(crate) fn all_committed(&self, group_id: &str) -> Vec<(TopicPartition, Committed)> {
+        self.offsets.all(group_id)
+    }
+
+    /// Group id, protocol type and state, by group id; groups that only have committed offsets are empty ones.
+    pub(crate) fn list(&self) -> Vec<(String, String, &'static str)> {
+        let groups = self.groups.lock();
+        let live =
+            groups.iter().map(|(id, group)| (id.clone(), group.protocol_type().to_owned(), group.state().name()));
+        let mut listed: Vec<_> = live.collect();
+        let stored = self.offsets.groups().into_iter().filter(|id| !groups.contains_key(id));
+        listed.extend(stored.map(|id| (id, "consumer".to_owned(), State::Empty.name())));
+        listed.sort();
+        listed
+    }
+
+    pub(crate) fn describe(&self, group_id: &str) -> Option<Description> {
+        let groups = self.groups.lock();
+        let Some(group) = groups.get(group_id) else {
+            let empty = Description {
+                state: State::Empty.name(),
+                protocol_type: "consumer".to_owned(),
+                protocol: String::new(),
+                members: Vec::new(),
+            };
+            return self.offsets.has(group_id).then_some(empty);
+        };
+        let describe = |(id, member): (&String, &state::Member)| MemberDescription {
+            id: id.clone(),
+            instance_id: member.instance_id.clone(),
+            client_id: member.client_id.clone(),
+            client_host: member.client_host.clone(),
+            metadata: group.metadata(member),
+            assignment: member.assignment.clone(),
+        };
+        Some(Description {
+            state: group.state().name(),
+            protocol_type: group.protocol_type().to_owned(),
+            protocol: group.protocol().to_owned(),
+            members: group.members().map(describe).collect(),
+        })
+    }
+
+    /// Forgets an empty group and its committed offsets.
+    pub(crate) async fn delete(&self, group_id: &str) -> Result<(), ResponseError> {
+        let forgotten = {
+            let mut groups = self.groups.lock();
+            match groups.get(group_id) {
+                Some(group) if !group.is_vacant() => return Err(ResponseError::NonEmptyGroup),
+                Some(_) => {
+                    groups.remove(group_id);
+                }
+                None if !self.offsets.has(group_id) => return Err(ResponseError::GroupIdNotFound),
+                None => {}
+            }
+            let forgotten = self.offsets.forget(group_id, unix_ms(), |_, _| true);
+            forgotten.map_err(|_| ResponseError::CoordinatorNotAvailable)?
+        };
+        match forgotten {
+            Some(appended) => self.durable(appended).await,
+            None => Ok(()),
+        }
+    }
+
+    fn expire_offsets(&self) {
+        let now_ms = unix_ms();
+        let oldest_ms = now_ms - self.config.offsets_retention.as_millis() as i64;
+        for group_id in self.offsets.groups() {
+            let groups = self.groups.lock();
+            if groups.contains_key(&group_id) {
+                continue;
+            }
+            if let Err(error) = self.offsets.forget(&group_id, now_ms, |_, it| it.commit_time_ms < oldest_ms) {
+                tracing::warn!(group = group_id, %error, "cannot expire committed offsets");
+            }
+        }
+    }
+}
+
+pub(crate) fn unix_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}

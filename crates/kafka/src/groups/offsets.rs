@@ -1,0 +1,329 @@
+//! Committed offsets, in the log's topic `__consumer_offsets`, in Apache Kafka's own record formats
+//! (`OffsetCommitKey` version 1, `OffsetCommitValue` version 3), so that its readers understand them.
+//!
+//! A commit is one batch; memory holds the newest value of every key. The topic stays small without compaction: after
+//! every [`SNAPSHOT_EVERY_BYTES`] all live values are written again, and retention may delete what is older than the
+//! newest such snapshot, never the snapshot (the log is told to hold it). A compacted topic can later drop that.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::{Buf, BufMut};
+use parking_lot::Mutex;
+use playhouse_log::batch::{self, BatchBuilder, BatchError, Compression, Records};
+use playhouse_log::{AppendError, Appended, CreateTopicError, Log, Partition, ReadError, TimestampType, TopicSettings};
+
+pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
+
+const SNAPSHOT_EVERY_BYTES: usize = if cfg!(test) { 16 << 10 } else { 16 << 20 };
+const SNAPSHOT_BATCH_BYTES: usize = 512 << 10;
+const READ_BYTES: usize = 4 << 20;
+const BATCH_BYTES_MAX: usize = 16 << 20;
+const KEY_VERSION: i16 = 1;
+const VALUE_VERSION: i16 = 3;
+const HOLDER: &str = "committed offsets";
+
+#[derive(Debug, thiserror::Error)]
+pub enum GroupsError {
+    #[error("cannot open the topic of committed offsets: {0}")]
+    Topic(#[from] CreateTopicError),
+    #[error("cannot read committed offsets: {0}")]
+    Read(#[from] ReadError),
+    #[error("cannot read committed offsets: {0}")]
+    Batch(#[from] BatchError),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Committed {
+    pub(crate) offset: i64,
+    pub(crate) leader_epoch: i32,
+    pub(crate) metadata: String,
+    pub(crate) commit_time_ms: i64,
+}
+
+pub(crate) type TopicPartition = (String, i32);
+type GroupOffsets = BTreeMap<TopicPartition, Committed>;
+
+#[derive(Debug)]
+pub(crate) struct OffsetStore {
+    partition: Arc<Partition>,
+    bytes_max: usize,
+    state: Mutex<Stored>,
+}
+
+#[derive(Debug, Default)]
+struct Stored {
+    groups: BTreeMap<String, GroupOffsets>,
+    live_bytes: usize,
+    since_snapshot: usize,
+    /// Where the newest snapshot begins and ends, until it is durable and so may replace what came before.
+    unheld: Option<(i64, i64)>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CommitError {
+    #[error("committed offsets have reached their limit of {0} bytes")]
+    Full(usize),
+    #[error(transparent)]
+    Append(#[from] AppendError),
+}
+
+impl OffsetStore {
+    pub(crate) fn open(log: &Log, bytes_max: usize) -> Result<OffsetStore, GroupsError> {
+        let settings = TopicSettings {
+            partitions: 1,
+            timestamp_type: TimestampType::CreateTime,
+            retention_ms: None,
+            // Room for the snapshot in force, the one being written, and what is committed between them.
+            retention_bytes: Some((4 * SNAPSHOT_EVERY_BYTES + 3 * bytes_max) as u64),
+            segment_bytes: SNAPSHOT_EVERY_BYTES as u64,
+            max_batch_bytes: BATCH_BYTES_MAX,
+            ..TopicSettings::default()
+        };
+        let topic = log.ensure_topic(OFFSETS_TOPIC, settings)?;
+        let partition = topic.partition(0).ok_or(CreateTopicError::InvalidPartitions(0))?.clone();
+        // Nothing is deleted before the first snapshot of this run.
+        partition.hold(HOLDER, partition.log_start_offset());
+        let mut stored = Stored::default();
+        let mut offset = partition.log_start_offset();
+        while offset < partition.high_watermark() {
+            let mut bytes = partition.read(offset, READ_BYTES)?;
+            if bytes.is_empty() {
+                break;
+            }
+            stored.since_snapshot += bytes.len();
+            while !bytes.is_empty() {
+                let (header, length) = batch::split_first(&bytes)?;
+                let records = Records::decompress(&bytes.split_to(length), BATCH_BYTES_MAX)?;
+                for record in records.iter() {
+                    let record = record?;
+                    if let Some((group, place)) = record.key.and_then(read_key) {
+                        stored.put(group, place, record.value.and_then(read_value));
+                    }
+                }
+                offset = header.base_offset + i64::from(header.last_offset_delta) + 1;
+            }
+        }
+        Ok(OffsetStore { partition, bytes_max, state: Mutex::new(stored) })
+    }
+
+    /// Appends the offsets and shows them to readers. The caller waits for [`Self::durable`] before it says so.
+    pub(crate) fn commit(
+        &self,
+        group: &str,
+        offsets: Vec<(TopicPartition, Committed)>,
+        now_ms: i64,
+    ) -> Result<Option<Appended>, CommitError> {
+        let mut stored = self.state.lock();
+        let more: usize = offsets
+            .iter()
+            .filter(|(place, _)| stored.groups.get(group).is_none_or(|places| !places.contains_key(place)))
+            .map(|(place, committed)| size(group, place, committed))
+            .sum();
+        if stored.live_bytes + more > self.bytes_max {
+            return Err(CommitError::Full(self.bytes_max));
+        }
+        let changes: Vec<_> = offsets.into_iter().map(|(place, committed)| (place, Some(committed))).collect();
+        let appended = self.append(&mut stored, group, &changes, now_ms)?;
+        for (place, committed) in changes {
+            stored.put(group.to_owned(), place, committed);
+        }
+        Ok(appended)
+    }
+
+    pub(crate) async fn durable(&self, appended: Appended) -> Result<(), AppendError> {
+        self.partition.durable(appended.next_offset).await
+    }
+
+    /// Forgets offsets of one group: those that `select` chooses.
+    pub(crate) fn forget(
+        &self,
+        group: &str,
+        now_ms: i64,
+        select: impl Fn(&TopicPartition, &Committed) -> bool,
+    ) -> Result<Option<Appended>, AppendError> {
+        let mut stored = self.state.lock();
+        let places = stored.groups.get(group).into_iter().flatten();
+        let changes: Vec<_> = places.filter(|(place, it)| select(place, it)).map(|(p, _)| (p.clone(), None)).collect();
+        let appended = self.append(&mut stored, group, &changes, now_ms)?;
+        for (place, _) in changes {
+            stored.put(group.to_owned(), place, None);
+        }
+        Ok(appended)
+    }
+
+    pub(crate) fn get(&self, group: &str, place: &TopicPartition) -> Option<Committed> {
+        self.state.lock().groups.get(group)?.get(place).cloned()
+    }
+
+    pub(crate) fn all(&self, group: &str) -> Vec<(TopicPartition, Committed)> {
+        let stored = self.state.lock();
+        let places = stored.groups.get(group).into_iter().flatten();
+        places.map(|(place, committed)| (place.clone(), committed.clone())).collect()
+    }
+
+    pub(crate) fn has(&self, group: &str) -> bool {
+        self.state.lock().groups.contains_key(group)
+    }
+
+    pub(crate) fn groups(&self) -> Vec<String> {
+        self.state.lock().groups.keys().cloned().collect()
+    }
+
+    fn append(
+        &self,
+        stored: &mut Stored,
+        group: &str,
+        changes: &[(TopicPartition, Option<Committed>)],
+        now_ms: i64,
+    ) -> Result<Option<Appended>, AppendError> {
+        if changes.is_empty() {
+            return Ok(None);
+        }
+        if stored.unheld.is_none() && stored.since_snapshot >= SNAPSHOT_EVERY_BYTES {
+            self.snapshot(stored, now_ms)?;
+        }
+        if let Some((start, end)) = stored.unheld
+            && self.partition.high_watermark() >= end
+        {
+            self.partition.hold(HOLDER, start);
+            stored.unheld = None;
+        }
+        let mut builder = BatchBuilder::new(Compression::None);
+        for (place, committed) in changes {
+            let value = committed.as_ref().map(write_value);
+            builder.push(now_ms, Some(&write_key(group, place)), value.as_deref(), &[]);
+        }
+        let bytes = builder.build();
+        stored.since_snapshot += bytes.len();
+        self.partition.append(&bytes).map(Some)
+    }
+
+    /// Writes every live value again. Once that is durable, retention may delete what came before.
+    fn snapshot(&self, stored: &mut Stored, now_ms: i64) -> Result<(), AppendError> {
+        let mut written: Option<(i64, i64)> = None;
+        let mut builder = BatchBuilder::new(Compression::None);
+        let mut flush = |builder: BatchBuilder| -> Result<(), AppendError> {
+            if !builder.is_empty() {
+                let appended = self.partition.append(&builder.build())?;
+                written = Some((written.map_or(appended.base_offset, |(start, _)| start), appended.next_offset));
+            }
+            Ok(())
+        };
+        for (group, places) in &stored.groups {
+            for (place, committed) in places {
+                builder.push(now_ms, Some(&write_key(group, place)), Some(&write_value(committed)), &[]);
+                if builder.size_bytes() >= SNAPSHOT_BATCH_BYTES {
+                    flush(std::mem::replace(&mut builder, BatchBuilder::new(Compression::None)))?;
+                }
+            }
+        }
+        flush(builder)?;
+        stored.since_snapshot = 0;
+        stored.unheld = written;
+        Ok(())
+    }
+}
+
+impl Stored {
+    fn put(&mut self, group: String, place: TopicPartition, committed: Option<Committed>) {
+        let places = self.groups.entry(group.clone()).or_default();
+        let old = match committed {
+            Some(committed) => {
+                self.live_bytes += size(&group, &place, &committed);
+                places.insert(place.clone(), committed)
+            }
+            None => places.remove(&place),
+        };
+        if let Some(old) = old {
+            self.live_bytes -= size(&group, &place, &old);
+        }
+        if places.is_empty() {
+            self.groups.remove(&group);
+        }
+    }
+}
+
+/// About what one value takes in a snapshot.
+fn size(group: &str, place: &TopicPartition, committed: &Committed) -> usize {
+    64 + group.len() + place.0.len() + committed.metadata.len()
+}
+
+fn put_string(out: &mut Vec<u8>, text: &str) {
+    // Names and metadata are far below 32 KiB: the protocol's own strings are, and the API checks metadata.
+    out.put_i16(text.len() as i16);
+    out.put_slice(text.as_bytes());
+}
+
+fn get_string(bytes: &mut &[u8]) -> Option<String> {
+    let length = usize::try_from(bytes.try_get_i16().ok()?).ok()?;
+    let (text, rest) = bytes.split_at_checked(length)?;
+    *bytes = rest;
+    String::from_utf8(text.to_vec()).ok()
+}
+
+fn write_key(group: &str, (topic, partition): &TopicPartition) -> Vec<u8> {
+    let mut out = Vec::with_capacity(10 + group.len() + topic.len());
+    out.put_i16(KEY_VERSION);
+    put_string(&mut out, group);
+    put_string(&mut out, topic);
+    out.put_i32(*partition);
+    out
+}
+
+/// `None` for keys of other kinds (group metadata), which Kafka keeps in the same topic.
+fn read_key(mut bytes: &[u8]) -> Option<(String, TopicPartition)> {
+    if !(0..=KEY_VERSION).contains(&bytes.try_get_i16().ok()?) {
+        return None;
+    }
+    let group = get_string(&mut bytes)?;
+    let topic = get_string(&mut bytes)?;
+    Some((group, (topic, bytes.try_get_i32().ok()?)))
+}
+
+fn write_value(committed: &Committed) -> Vec<u8> {
+    let mut out = Vec::with_capacity(24 + committed.metadata.len());
+    out.put_i16(VALUE_VERSION);
+    out.put_i64(committed.offset);
+    out.put_i32(committed.leader_epoch);
+    put_string(&mut out, &committed.metadata);
+    out.put_i64(committed.commit_time_ms);
+    out
+}
+
+fn read_value(mut bytes: &[u8]) -> Option<Committed> {
+    if bytes.try_get_i16().ok()? != VALUE_VERSION {
+        return None;
+    }
+    Some(Committed {
+        offset: bytes.try_get_i64().ok()?,
+        leader_epoch: bytes.try_get_i32().ok()?,
+        metadata: get_string(&mut bytes)?,
+        commit_time_ms: bytes.try_get_i64().ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn keys_and_values_come_back(group in ".{0,40}", topic in "[a-z._-]{1,40}", partition in 0..i32::MAX,
+                                     offset in 0..i64::MAX, leader_epoch in -1..9i32, metadata in ".{0,80}",
+                                     commit_time_ms in 0..i64::MAX) {
+            let place = (topic, partition);
+            prop_assert_eq!(read_key(&write_key(&group, &place)), Some((group, place)));
+            let committed = Committed { offset, leader_epoch, metadata, commit_time_ms };
+            prop_assert_eq!(read_value(&write_value(&committed)), Some(committed));
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let _ = read_key(&bytes);
+            let _ = read_value(&bytes);
+        }
+    }
+}
