@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use datafusion::error::DataFusionError;
+use datafusion::sql::sqlparser::tokenizer::Span;
+
 /// One error in a pipeline's text: where, in which statement, what, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SqlError {
@@ -35,4 +38,53 @@ pub struct RunError {
     /// The view, stream or table whose plan failed.
     pub stage: String,
     pub message: String,
+}
+
+impl RunError {
+    pub(super) fn new(stage: &str, error: impl fmt::Display) -> RunError {
+        RunError { stage: stage.to_string(), message: error.to_string() }
+    }
+}
+
+/// A place in the text, for errors.
+#[derive(Debug, Clone, Default)]
+pub(super) struct At {
+    pub line: u64,
+    pub column: u64,
+    pub statement: String,
+}
+
+impl At {
+    pub fn error(&self, message: impl Into<String>) -> SqlError {
+        SqlError { line: self.line, column: self.column, statement: self.statement.clone(), message: message.into() }
+    }
+
+    /// The same statement at a more exact place, where that is known.
+    pub fn moved(&self, span: Span) -> At {
+        match span.start.line {
+            0 => self.clone(),
+            line => At { line, column: span.start.column, statement: self.statement.clone() },
+        }
+    }
+
+    /// What the planner had to say, at the place that it names.
+    pub fn planner(&self, error: DataFusionError) -> SqlError {
+        let mut at = self.clone();
+        if let Some(span) = error.diagnostic().and_then(|diagnostic| diagnostic.span)
+            && span.start.line > 0
+        {
+            at.line = span.start.line;
+            at.column = span.start.column;
+        }
+        let mut cause = &error;
+        while let DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) = cause {
+            cause = inner;
+        }
+        let text = cause.strip_backtrace();
+        at.error(
+            ["Error during planning: ", "Schema error: "]
+                .iter()
+                .fold(text.as_str(), |text, prefix| text.strip_prefix(prefix).unwrap_or(text)),
+        )
+    }
 }

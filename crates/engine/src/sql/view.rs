@@ -52,7 +52,10 @@ pub struct Aggregate {
 impl ViewDef {
     /// Group columns followed by one column per aggregate, to the view's rows: output columns, aligned row by row with
     /// the input, and the `HAVING` mask (null counts as false). Rows outside the mask hold nulls.
-    pub fn finish(&self, _groups_and_aggregates: &RecordBatch) -> Result<(RecordBatch, Option<BooleanArray>), RunError> {
+    pub fn finish(
+        &self,
+        _groups_and_aggregates: &RecordBatch,
+    ) -> Result<(RecordBatch, Option<BooleanArray>), RunError> {
         todo!()
     }
 }
