@@ -1,5 +1,6 @@
 //! Reading the epoch log in order.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -9,13 +10,16 @@ use super::codec::{self, Header, PREFIX_BYTES};
 use super::log::{EpochLog, EpochLogError, Segment};
 use crate::Position;
 
-/// Reads epochs in order, up to the newest durable one. It holds the segment it stands in, so truncation does not
-/// disturb it.
-#[derive(Debug)]
+/// Reads epochs in order, up to the newest durable one. It holds the segment it stands in (and, after
+/// [`Cursor::hold`], all that follow), so truncation does not disturb it.
+#[derive(Debug, Clone)]
 pub struct Cursor {
     log: Arc<EpochLog>,
     segment: Arc<Segment>,
+    held: VecDeque<Arc<Segment>>,
     at: u64,
+    /// Number of the last epoch seen, to notice a gap.
+    last: Option<u64>,
     /// Epochs wholly before this position are passed over.
     position: Position,
     skip_to: u64,
@@ -33,7 +37,7 @@ pub struct EpochRef {
 impl Cursor {
     pub(super) fn new(log: Arc<EpochLog>, segment: Arc<Segment>, position: Position) -> Cursor {
         let at = segment.start;
-        Cursor { log, segment, at, position, skip_to: 0 }
+        Cursor { log, segment, held: VecDeque::new(), at, last: None, position, skip_to: 0 }
     }
 
     pub(super) fn skip_to(mut self, number: u64) -> Cursor {
@@ -41,18 +45,32 @@ impl Cursor {
         self
     }
 
+    /// Keeps every epoch that exists now readable through this cursor and its clones, whatever is truncated meanwhile.
+    pub fn hold(mut self) -> Cursor {
+        self.held = self.log.all_after(&self.segment);
+        self
+    }
+
     /// The next epoch, or `None` at the end of what is durable.
     pub fn next_epoch(&mut self) -> Result<Option<EpochRef>, EpochLogError> {
         loop {
-            // Looked up before the end is read: once there is a next segment, this one grows no more.
-            let next = self.log.after(&self.segment);
             if self.at >= self.segment.end.load(Ordering::Acquire) {
+                let next = self.held.front().cloned().or_else(|| self.log.all_after(&self.segment).pop_front());
                 let Some(next) = next else { return Ok(None) };
-                self.at = next.start;
-                self.segment = next;
+                // Once there is a next segment this one grows no more, but it may have grown before the look-up.
+                if self.at >= self.segment.end.load(Ordering::Acquire) {
+                    self.held.pop_front();
+                    self.at = next.start;
+                    self.segment = next;
+                }
                 continue;
             }
             let found = self.read_header()?;
+            let number = found.header.number;
+            if self.last.is_some_and(|last| number != last + 1) {
+                return Err(EpochLogError::Gap { before: number });
+            }
+            self.last = Some(number);
             let passed =
                 found.header.number < self.skip_to || (self.skip_to == 0 && found.header.is_before(&self.position));
             if !passed {

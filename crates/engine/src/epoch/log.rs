@@ -48,6 +48,8 @@ pub enum EpochLogError {
     Codec { path: PathBuf, source: CodecError },
     #[error("epoch log {path}: written by an incompatible version")]
     Format { path: PathBuf },
+    #[error("the epochs before {before} were truncated under a reader that had not read them")]
+    Gap { before: u64 },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -257,8 +259,8 @@ impl EpochLog {
         Ok(())
     }
 
-    pub(super) fn after(&self, segment: &Segment) -> Option<Arc<Segment>> {
-        self.segments.read().iter().find(|other| other.first_epoch > segment.first_epoch).cloned()
+    pub(super) fn all_after(&self, segment: &Segment) -> VecDeque<Arc<Segment>> {
+        self.segments.read().iter().filter(|other| other.first_epoch > segment.first_epoch).cloned().collect()
     }
 
     /// The rows of an epoch, if they are still in memory.
