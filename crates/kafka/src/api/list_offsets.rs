@@ -22,12 +22,12 @@ pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, M
     let call = request.call;
     let log = context.shared.gate.log().clone();
     Ok(Reply::Later(Box::pin(async move {
-        let response = blocking(move || answer(&log, body)).await?;
+        let response = blocking(move || answer(&log, body, call.version)).await?;
         call.encode(&response)
     })))
 }
 
-fn answer(log: &Log, body: ListOffsetsRequest) -> ListOffsetsResponse {
+fn answer(log: &Log, body: ListOffsetsRequest, version: i16) -> ListOffsetsResponse {
     let topics = body.topics.into_iter().map(|asked| {
         let topic = log.topic(&asked.name);
         let partitions = asked.partitions.iter().map(|asked| {
@@ -36,7 +36,7 @@ fn answer(log: &Log, body: ListOffsetsRequest) -> ListOffsetsResponse {
             let response = ListOffsetsPartitionResponse::default().with_partition_index(asked.partition_index);
             match found {
                 Ok((offset, timestamp)) => {
-                    let epoch = if offset < 0 { -1 } else { LEADER_EPOCH };
+                    let epoch = if offset < 0 || version < 4 { -1 } else { LEADER_EPOCH };
                     response.with_offset(offset).with_timestamp(timestamp).with_leader_epoch(epoch)
                 }
                 Err(error) => response.with_error_code(error.code()).with_offset(-1).with_timestamp(-1),
