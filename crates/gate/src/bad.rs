@@ -1,8 +1,25 @@
 //! Bad events: the typed rows of the log topic `bad_events`.
 
-use crate::Reason;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use playhouse_log::batch::{BatchError, Record, Records, split_first};
+use playhouse_log::{AppendError, Appended, CreateTopicError, Log, Partition, ReadError, TimestampType, TopicSettings};
+use serde::{Deserialize, Serialize};
+
+use crate::frame::Frames;
+use crate::{Origin, Reason};
 
 pub const BAD_EVENTS_TOPIC: &str = "bad_events";
+
+/// What is kept of an event that is too large.
+const RAW_BYTES_MAX: usize = 4 << 20;
+/// Read at once, when paging.
+const PAGE_BYTES: usize = 1 << 20;
+/// The batches of this topic are framed here, close to their 1 MB plus one event.
+const DECOMPRESSED_MAX: usize = 64 << 20;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stage {
@@ -10,6 +27,28 @@ pub enum Stage {
     Validate,
     Enrich,
     Sink(String),
+}
+
+impl std::fmt::Display for Stage {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Stage::Decode => formatter.write_str("decode"),
+            Stage::Validate => formatter.write_str("validate"),
+            Stage::Enrich => formatter.write_str("enrich"),
+            Stage::Sink(name) => write!(formatter, "sink:{name}"),
+        }
+    }
+}
+
+impl Stage {
+    fn parse(text: &str) -> Option<Stage> {
+        Some(match text {
+            "decode" => Stage::Decode,
+            "validate" => Stage::Validate,
+            "enrich" => Stage::Enrich,
+            other => Stage::Sink(other.strip_prefix("sink:")?.to_owned()),
+        })
+    }
 }
 
 /// One bad event, as stored (JSON, `raw` in base64) and as shown. `bad_id` is its place: `<partition>-<offset>`.
@@ -23,21 +62,204 @@ pub struct BadEvent {
     pub schema_id: Option<i32>,
     pub stage: Stage,
     pub reasons: Vec<Reason>,
+    /// As sent; of an event over the size limit, its beginning.
     pub raw: Vec<u8>,
     pub attempts: i32,
     pub fixed_as: Option<String>,
+    /// The partition and offset it would have had in its topic, where it was taken out of a Kafka batch.
+    pub place: Option<(i32, i64)>,
 }
 
-/// Reads the topic `bad_events` of a log.
-pub struct BadEvents {}
+/// The value of a record of `bad_events`.
+#[derive(Debug, Serialize, Deserialize)]
+struct Envelope<'a> {
+    received_at_ms: i64,
+    topic: std::borrow::Cow<'a, str>,
+    source: Source<'a>,
+    schema_id: Option<i32>,
+    stage: String,
+    reasons: std::borrow::Cow<'a, [Reason]>,
+    raw: String,
+    #[serde(default)]
+    attempts: i32,
+    #[serde(default)]
+    fixed_as: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    place: Option<(i32, i64)>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Source<'a> {
+    protocol: std::borrow::Cow<'a, str>,
+    address: Option<String>,
+}
+
+/// The bad events of one request, framed.
+pub(crate) struct BadFrames<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) schema_id: Option<i32>,
+    pub(crate) origin: &'a Origin,
+    pub(crate) received_at_ms: i64,
+    pub(crate) raw_bytes_max: usize,
+    pub(crate) frames: Frames,
+    pub(crate) count: usize,
+}
+
+impl<'a> BadFrames<'a> {
+    /// Of an event over the size limit, that much is kept.
+    pub(crate) fn new(
+        topic: &'a str,
+        schema_id: Option<i32>,
+        origin: &'a Origin,
+        received_at_ms: i64,
+        max_event_bytes: usize,
+    ) -> BadFrames<'a> {
+        let raw_bytes_max = max_event_bytes.min(RAW_BYTES_MAX);
+        BadFrames { topic, schema_id, origin, received_at_ms, raw_bytes_max, frames: Frames::new(), count: 0 }
+    }
+
+    pub(crate) fn push(&mut self, stage: &Stage, reasons: &[Reason], raw: &[u8], place: Option<(i32, i64)>) {
+        let kept = &raw[..raw.len().min(self.raw_bytes_max)];
+        let mut reasons = std::borrow::Cow::Borrowed(reasons);
+        if kept.len() < raw.len() {
+            let message = format!("only the first {} of {} bytes were kept", kept.len(), raw.len());
+            reasons.to_mut().push(Reason::whole("size", message));
+        }
+        let envelope = Envelope {
+            received_at_ms: self.received_at_ms,
+            topic: self.topic.into(),
+            source: Source {
+                protocol: self.origin.protocol.into(),
+                address: self.origin.address.map(|address| address.to_canonical().to_string()),
+            },
+            schema_id: self.schema_id,
+            stage: stage.to_string(),
+            reasons,
+            raw: BASE64.encode(kept),
+            attempts: 0,
+            fixed_as: None,
+            place,
+        };
+        // Strings and numbers only: serialising them cannot fail.
+        let value = serde_json::to_vec(&envelope).unwrap_or_default();
+        self.frames.push(self.received_at_ms, None, &value, &[]);
+        self.count += 1;
+    }
+}
+
+/// The topic `bad_events` of a log: one partition, so that its rows have one order.
+pub struct BadEvents {
+    log: Arc<Log>,
+}
 
 impl BadEvents {
-    pub fn new(_log: std::sync::Arc<playhouse_log::Log>) -> BadEvents {
-        todo!()
+    pub fn new(log: Arc<Log>) -> BadEvents {
+        BadEvents { log }
     }
+
+    pub(crate) fn create(log: &Log, like: &TopicSettings) -> Result<(), CreateTopicError> {
+        let settings = TopicSettings { partitions: 1, timestamp_type: TimestampType::LogAppendTime, ..like.clone() };
+        log.ensure_topic(BAD_EVENTS_TOPIC, settings).map(drop)
+    }
+
+    pub(crate) fn partition(&self) -> Result<Arc<Partition>, AppendError> {
+        let topic = self.log.topic(BAD_EVENTS_TOPIC);
+        topic
+            .and_then(|topic| topic.partition(0).cloned())
+            .ok_or_else(|| AppendError::Failed(format!("the topic {BAD_EVENTS_TOPIC} was deleted")))
+    }
+
+    pub(crate) fn append(&self, bad: BadFrames<'_>) -> Result<(Arc<Partition>, Appended), AppendError> {
+        let partition = self.partition()?;
+        let appended = partition.append(&bad.frames.finish())?;
+        Ok((partition, appended))
+    }
+
     /// A page of bad events from `position` (next offset per partition, empty for the start); returns the rows and the
     /// position after them. No rows means the end was reached.
-    pub fn read(&self, _position: &mut Vec<i64>, _max_rows: usize) -> Result<Vec<BadEvent>, playhouse_log::ReadError> {
-        todo!()
+    pub fn read(&self, position: &mut Vec<i64>, max_rows: usize) -> Result<Vec<BadEvent>, ReadError> {
+        let Some(topic) = self.log.topic(BAD_EVENTS_TOPIC) else { return Ok(Vec::new()) };
+        position.resize(topic.partitions().len(), 0);
+        let mut rows = Vec::new();
+        for (partition, next) in topic.partitions().iter().zip(position) {
+            // What retention has deleted is gone.
+            *next = (*next).max(partition.log_start_offset());
+            while rows.len() < max_rows {
+                let before = *next;
+                let bytes = partition.read(*next, PAGE_BYTES)?;
+                read_batches(&bytes, partition.index(), next, max_rows, &mut rows)?;
+                if *next == before {
+                    break;
+                }
+            }
+        }
+        Ok(rows)
     }
+}
+
+fn read_batches(
+    bytes: &Bytes,
+    partition: i32,
+    next: &mut i64,
+    max_rows: usize,
+    rows: &mut Vec<BadEvent>,
+) -> Result<(), ReadError> {
+    let mut at = 0;
+    while at < bytes.len() {
+        let offset = *next;
+        let corrupt = |_: BatchError| ReadError::Corrupt(offset);
+        let (header, size) = split_first(&bytes[at..]).map_err(corrupt)?;
+        let records = Records::decompress(&bytes.slice(at..at + size), DECOMPRESSED_MAX).map_err(corrupt)?;
+        at += size;
+        for record in records.iter() {
+            let record = record.map_err(corrupt)?;
+            if record.offset < *next {
+                continue;
+            }
+            if rows.len() == max_rows {
+                return Ok(());
+            }
+            rows.push(row(partition, &record));
+            *next = record.offset + 1;
+        }
+        *next = (*next).max(header.next_offset());
+    }
+    Ok(())
+}
+
+fn row(partition: i32, record: &Record<'_>) -> BadEvent {
+    let bad_id = format!("{partition}-{}", record.offset);
+    let value = record.value.unwrap_or_default();
+    parse(value, bad_id.clone()).unwrap_or_else(|| BadEvent {
+        bad_id,
+        received_at_ms: record.timestamp_ms,
+        topic: String::new(),
+        source_protocol: String::new(),
+        source_address: None,
+        schema_id: None,
+        stage: Stage::Decode,
+        reasons: vec![Reason::whole("json", "this row of bad_events was not written by the gate")],
+        raw: value.to_vec(),
+        attempts: 0,
+        fixed_as: None,
+        place: None,
+    })
+}
+
+fn parse(value: &[u8], bad_id: String) -> Option<BadEvent> {
+    let envelope: Envelope<'_> = serde_json::from_slice(value).ok()?;
+    Some(BadEvent {
+        bad_id,
+        received_at_ms: envelope.received_at_ms,
+        topic: envelope.topic.into_owned(),
+        source_protocol: envelope.source.protocol.into_owned(),
+        source_address: envelope.source.address,
+        schema_id: envelope.schema_id,
+        stage: Stage::parse(&envelope.stage)?,
+        reasons: envelope.reasons.into_owned(),
+        raw: BASE64.decode(envelope.raw).ok()?,
+        attempts: envelope.attempts,
+        fixed_as: envelope.fixed_as,
+        place: envelope.place,
+    })
 }

@@ -1,18 +1,25 @@
-//! The gate itself: budgets, topics, and the two ways through it (event requests, Kafka batches).
+//! The gate itself: its topics and budgets, and the doors' way to them.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use playhouse_log::{AppendError, Appended, Log, TopicSettings};
+use playhouse_log::{AppendError, CreateTopicError, Log, TimestampType, Topic, TopicSettings};
+use playhouse_schema::{Fields, Validator};
 
-use crate::{Origin, Outcome, Reason, RequestError};
+use crate::budget::{Budget, Charge, Refused};
+use crate::{BAD_EVENTS_TOPIC, BadEvents, Origin, Outcome, ProduceError, Produced, RequestError};
 
 #[derive(Debug, Clone)]
 pub struct GateConfig {
     pub default_topic: String,
-    /// Bytes of requests between arrival and durable append; beyond it callers get [`RequestError::Busy`].
+    /// Bytes of requests between arrival and durable append, and of what their replies hold; beyond it callers get
+    /// [`RequestError::Busy`].
     pub in_flight_bytes: usize,
     pub max_event_bytes: usize,
+    /// Levels of nesting in an event, at most 127.
     pub max_depth: usize,
     pub max_events_per_request: usize,
     /// Whether a topic unknown to the log is created on first use by the Kafka door (never by REST).
@@ -36,64 +43,194 @@ pub struct TopicRule {
     pub keep_bad: bool,
 }
 
-/// Result of a Kafka produce of one partition's batches.
-#[derive(Debug)]
-pub struct Produced {
-    pub appended: Appended,
-    /// Records the gate took out (quarantine) and put into `bad_events`.
-    pub quarantined: usize,
+/// A rule, compiled.
+pub(crate) struct Subject {
+    pub(crate) validator: Validator,
+    /// Without one, any bytes are taken.
+    pub(crate) has_schema: bool,
+    pub(crate) schema_id: Option<i32>,
+    pub(crate) keep_bad: bool,
 }
 
-pub struct Gate {}
+pub struct Gate {
+    pub(crate) log: Arc<Log>,
+    pub(crate) config: GateConfig,
+    subjects: HashMap<String, Arc<Subject>>,
+    without_rule: Arc<Subject>,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) bad: BadEvents,
+    /// Held from the append of a batch with records taken out until those are stored: a retry waits for its outcome.
+    pub(crate) quarantine: tokio::sync::Mutex<()>,
+    overloaded: AtomicBool,
+    overload: RwLock<Option<String>>,
+    pub(crate) requests: AtomicU32,
+    pub(crate) counts: Counts,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) accepted: AtomicU64,
+    pub(crate) rejected: AtomicU64,
+    pub(crate) accepted_bytes: AtomicU64,
+}
+
+impl Counts {
+    pub(crate) fn add(&self, accepted: u64, accepted_bytes: u64, rejected: u64) {
+        self.accepted.fetch_add(accepted, Ordering::Relaxed);
+        self.accepted_bytes.fetch_add(accepted_bytes, Ordering::Relaxed);
+        self.rejected.fetch_add(rejected, Ordering::Relaxed);
+    }
+}
+
+/// When to try again: once others are done, once the one who pushes back is, once retention has deleted something.
+const RETRY_IN_FLIGHT: Duration = Duration::from_secs(1);
+const RETRY_OVERLOAD: Duration = Duration::from_secs(5);
+const RETRY_DISK: Duration = Duration::from_secs(30);
 
 impl Gate {
     /// Opens the topics that the rules name (creating them with `LogAppendTime` where they have a schema) and `bad_events`.
-    pub fn new(_log: Arc<Log>, _config: GateConfig, _rules: Vec<TopicRule>) -> Result<Arc<Gate>, GateError> {
-        todo!()
+    pub fn new(log: Arc<Log>, config: GateConfig, rules: Vec<TopicRule>) -> Result<Arc<Gate>, GateError> {
+        let create = |topic: &str, settings: TopicSettings| {
+            let created = log.ensure_topic(topic, settings);
+            created.map_err(|source| GateError::Topic { topic: topic.to_owned(), source })
+        };
+        let mut subjects = HashMap::new();
+        for rule in rules {
+            let fields = Fields { key: rule.key_field, id: rule.id_field };
+            let validator = match &rule.schema {
+                Some(schema) => Validator::compile(schema, &fields, config.max_depth)
+                    .map_err(|error| GateError::Schema { topic: rule.topic.clone(), reason: error.to_string() })?,
+                None => Validator::any(&fields, config.max_depth),
+            };
+            let mut settings = config.new_topic.clone();
+            if rule.schema.is_some() {
+                settings.timestamp_type = TimestampType::LogAppendTime;
+            }
+            create(&rule.topic, settings)?;
+            let subject = Subject {
+                validator,
+                has_schema: rule.schema.is_some(),
+                schema_id: rule.schema_id,
+                keep_bad: rule.keep_bad,
+            };
+            subjects.insert(rule.topic, Arc::new(subject));
+        }
+        BadEvents::create(&log, &config.new_topic)
+            .map_err(|source| GateError::Topic { topic: BAD_EVENTS_TOPIC.into(), source })?;
+        Ok(Arc::new(Gate {
+            bad: BadEvents::new(log.clone()),
+            log,
+            budget: Budget::new(config.in_flight_bytes),
+            without_rule: Arc::new(Subject {
+                validator: Validator::any(&Fields::default(), config.max_depth),
+                has_schema: false,
+                schema_id: None,
+                keep_bad: true,
+            }),
+            config,
+            subjects,
+            quarantine: tokio::sync::Mutex::new(()),
+            overloaded: AtomicBool::new(false),
+            overload: RwLock::new(None),
+            requests: AtomicU32::new(0),
+            counts: Counts::default(),
+        }))
     }
+
     pub fn log(&self) -> &Arc<Log> {
-        todo!()
+        &self.log
     }
+
     pub fn default_topic(&self) -> &str {
-        todo!()
+        &self.config.default_topic
     }
+
     /// Validates and appends every event of a decoded body (one JSON object, a JSON array, or NDJSON: told apart by
-    /// looking), and returns once all are durable.
-    pub async fn ingest(&self, _topic: &str, _body: Bytes, _origin: &Origin) -> Result<Outcome, RequestError> {
-        todo!()
+    /// looking), and returns once all are durable. In a topic without a schema, a body that is none of these is one
+    /// record. The reply holds its share of the in-flight budget until it is dropped.
+    pub async fn ingest(&self, topic: &str, body: Bytes, origin: &Origin) -> Result<Outcome, RequestError> {
+        crate::ingest::ingest(self, topic, body, origin).await
     }
+
     /// Kafka batches for one partition: appended verbatim where the topic has no schema or all records are valid;
-    /// otherwise the invalid records are quarantined. Does not wait for durability.
+    /// otherwise the invalid records are quarantined: their offsets stay unused, and they are durable in `bad_events`
+    /// when this returns. Does not wait for the durability of the batches themselves.
     pub async fn produce(
         &self,
-        _topic: &str,
-        _partition: i32,
-        _batches: Bytes,
-        _origin: &Origin,
+        topic: &str,
+        partition: i32,
+        batches: Bytes,
+        origin: &Origin,
     ) -> Result<Produced, ProduceError> {
-        todo!()
+        crate::produce::produce(self, topic, partition, batches, origin).await
     }
+
     /// Pushes back from outside, with the reason to tell callers: every request is [`RequestError::Busy`] until it is
     /// `None` again.
-    pub fn set_overload(&self, _reason: Option<String>) {
-        todo!()
+    pub fn set_overload(&self, reason: Option<String>) {
+        let is_some = reason.is_some();
+        *self.overload.write().unwrap_or_else(PoisonError::into_inner) = reason;
+        self.overloaded.store(is_some, Ordering::Release);
     }
+
     /// Counters since start: accepted, rejected events and bytes.
     pub fn counters(&self) -> Counters {
-        todo!()
+        Counters {
+            accepted: self.counts.accepted.load(Ordering::Relaxed),
+            rejected: self.counts.rejected.load(Ordering::Relaxed),
+            accepted_bytes: self.counts.accepted_bytes.load(Ordering::Relaxed),
+            in_flight_bytes: self.budget.used() as u64,
+        }
+    }
+
+    pub(crate) fn subject(&self, topic: &str) -> Arc<Subject> {
+        self.subjects.get(topic).unwrap_or(&self.without_rule).clone()
+    }
+
+    /// A topic that events may be sent to.
+    pub(crate) fn open_topic(&self, name: &str) -> Option<Arc<Topic>> {
+        if is_internal(name) { None } else { self.log.topic(name) }
+    }
+
+    pub(crate) fn admit(&self, bytes: usize) -> Result<Charge, RequestError> {
+        if self.overloaded.load(Ordering::Acquire) {
+            let reason = self.overload.read().unwrap_or_else(PoisonError::into_inner).clone();
+            if let Some(reason) = reason {
+                return Err(RequestError::Busy { reason, retry_after: RETRY_OVERLOAD });
+            }
+        }
+        Ok(self.budget.charge(bytes)?)
     }
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum ProduceError {
-    #[error("unknown topic or partition")]
-    UnknownTopicOrPartition,
-    #[error("busy: {0}")]
-    Busy(String),
-    #[error("invalid records: {0:?}")]
-    Invalid(Vec<Reason>),
-    #[error(transparent)]
-    Append(#[from] AppendError),
+/// Written by the system itself.
+pub(crate) fn is_internal(topic: &str) -> bool {
+    topic == BAD_EVENTS_TOPIC || topic.starts_with("__")
+}
+
+pub(crate) fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}
+
+impl From<Refused> for RequestError {
+    fn from(refused: Refused) -> RequestError {
+        match refused {
+            Refused::Never { size, limit } => RequestError::TooLarge { size, limit },
+            Refused::Busy => RequestError::Busy {
+                reason: "too many bytes of requests are in flight".into(),
+                retry_after: RETRY_IN_FLIGHT,
+            },
+        }
+    }
+}
+
+impl From<AppendError> for RequestError {
+    fn from(error: AppendError) -> RequestError {
+        match error {
+            AppendError::DiskBudget(_) => RequestError::Busy { reason: error.to_string(), retry_after: RETRY_DISK },
+            other => RequestError::Log(other.to_string()),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -109,5 +246,5 @@ pub enum GateError {
     #[error("schema of topic {topic:?}: {reason}")]
     Schema { topic: String, reason: String },
     #[error("topic {topic:?}: {source}")]
-    Topic { topic: String, source: playhouse_log::CreateTopicError },
+    Topic { topic: String, source: CreateTopicError },
 }

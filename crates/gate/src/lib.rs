@@ -4,11 +4,24 @@
 //! the log; the payload stays byte for byte what was sent. The caller gets one result per event. A rejected event is
 //! appended to the topic `bad_events` before the reply. The gate knows nothing of sockets, HTTP, SQL or sinks: a door
 //! hands it bytes and an [`Origin`].
+//!
+//! - [`Gate`]: topics, budgets, counters;
+//! - `ingest`: event requests, by way of `split` (a body into events) and `frame` (events into batches);
+//! - `produce`: Kafka batches;
+//! - [`BadEvents`]: what was rejected.
 
 mod bad;
+mod budget;
+mod frame;
 mod gate;
+mod ingest;
+mod murmur2;
 mod outcome;
+mod produce;
+mod split;
 
 pub use bad::{BAD_EVENTS_TOPIC, BadEvent, BadEvents, Stage};
-pub use gate::{Counters, Gate, GateConfig, GateError, ProduceError, Produced, TopicRule};
+pub use gate::{Counters, Gate, GateConfig, GateError, TopicRule};
+pub use murmur2::partition_of;
 pub use outcome::{EventResult, Origin, Outcome, Reason, RequestError, Status};
+pub use produce::{ProduceError, Produced};

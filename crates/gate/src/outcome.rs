@@ -9,6 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 pub use playhouse_schema::Reason;
 
+use crate::budget::Charge;
+
 /// Where a request came from: becomes record headers (`source_address`, `user_agent`) on records the gate frames.
 #[derive(Debug, Clone, Default)]
 pub struct Origin {
@@ -32,13 +34,16 @@ pub struct EventResult {
 }
 
 /// Results in the order of the events of the request. It keeps the body, so that ids are not copied event by event.
-#[derive(Debug, Clone)]
+/// Dropping it gives back its share of the in-flight budget.
+#[derive(Debug)]
 pub struct Outcome {
     pub topic: Arc<str>,
     pub accepted: usize,
     pub rejected: usize,
     pub results: Vec<EventResult>,
     pub(crate) body: Bytes,
+    #[expect(dead_code, reason = "held for its drop")]
+    pub(crate) charge: Charge,
 }
 
 impl Outcome {

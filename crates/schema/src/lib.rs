@@ -18,7 +18,7 @@ mod validator;
 
 pub use scan::{Break, Scanned, Verdict};
 pub use text::string_value;
-pub use validator::{Checked, Fields, SchemaError, Validator, not_json, not_utf8};
+pub use validator::{Checked, Fields, SchemaError, Validator, key_bytes, not_json, not_utf8};
 
 /// Why an event is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

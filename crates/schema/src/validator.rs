@@ -114,15 +114,8 @@ impl Validator {
     }
 }
 
-impl Scanned {
-    /// The record key in the bytes that were scanned.
-    pub fn key<'a>(&self, bytes: &'a [u8]) -> Option<Cow<'a, [u8]>> {
-        key_bytes(bytes.get(self.key.clone()?)?)
-    }
-}
-
-/// Objects, arrays and null are no key.
-fn key_bytes(token: &[u8]) -> Option<Cow<'_, [u8]>> {
+/// The record key that a token of the key field stands for. Objects, arrays and null are no key.
+pub fn key_bytes(token: &[u8]) -> Option<Cow<'_, [u8]>> {
     match token.first()? {
         b'"' => string_value(token),
         b'{' | b'[' | b'n' => None,

@@ -28,10 +28,31 @@ fn schemas() -> impl Strategy<Value = &'static str> {
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         prop::sample::select(vec![
-            "", "play", "user123", "é", "ab", "abc", "12345678", "123456789", "2025-08-31T12:00:00Z",
-            "2025-08-31t12:00:00z", "2016-12-31T23:59:60Z", "2025-02-30T12:00:00Z", "2025-08-31T12:00:00.5+02:00",
-            "2025-08-31T12:00:00", "83.149.9.216", "083.149.9.216", "::1", "fe80::1%eth0", "1.2.3", "::ffff:1.2.3.4",
-            "67e55044-10b1-426f-9247-bb680e5fe0c8", "67e5504410b1426f9247bb680e5fe0c8", "\u{0}", "\"\\/", "😀",
+            "",
+            "play",
+            "user123",
+            "é",
+            "ab",
+            "abc",
+            "12345678",
+            "123456789",
+            "2025-08-31T12:00:00Z",
+            "2025-08-31t12:00:00z",
+            "2016-12-31T23:59:60Z",
+            "2025-02-30T12:00:00Z",
+            "2025-08-31T12:00:00.5+02:00",
+            "2025-08-31T12:00:00",
+            "83.149.9.216",
+            "083.149.9.216",
+            "::1",
+            "fe80::1%eth0",
+            "1.2.3",
+            "::ffff:1.2.3.4",
+            "67e55044-10b1-426f-9247-bb680e5fe0c8",
+            "67e5504410b1426f9247bb680e5fe0c8",
+            "\u{0}",
+            "\"\\/",
+            "😀",
         ])
         .prop_map(String::from),
         "[a-zé\"\\\\]{0,12}",
@@ -42,9 +63,21 @@ fn text() -> impl Strategy<Value = String> {
 fn number() -> impl Strategy<Value = Value> {
     prop_oneof![
         prop::sample::select(vec![
-            json!(0), json!(-1), json!(-0.0), json!(1.0), json!(61000), json!(61000.5), json!(60999.99), json!(-5),
-            json!(1e300), json!(u64::MAX), json!(i64::MIN), json!(9007199254740991i64), json!(9007199254740992i64),
-            json!(10), json!(11),
+            json!(0),
+            json!(-1),
+            json!(-0.0),
+            json!(1.0),
+            json!(61000),
+            json!(61000.5),
+            json!(60999.99),
+            json!(-5),
+            json!(1e300),
+            json!(u64::MAX),
+            json!(i64::MIN),
+            json!(9007199254740991i64),
+            json!(9007199254740992i64),
+            json!(10),
+            json!(11),
         ]),
         any::<i64>().prop_map(Value::from),
         any::<f64>().prop_filter("finite", |number| number.is_finite()).prop_map(Value::from),
@@ -70,8 +103,20 @@ fn value() -> impl Strategy<Value = Value> {
 /// The event of the design with a few fields replaced, taken out or added.
 fn document() -> impl Strategy<Value = Value> {
     let names = vec![
-        "id", "timestamp", "type", "user", "session", "content", "position_ms", "watched_ms", "ip", "user_agent",
-        "metadata", "extra", "é", "a\"b",
+        "id",
+        "timestamp",
+        "type",
+        "user",
+        "session",
+        "content",
+        "position_ms",
+        "watched_ms",
+        "ip",
+        "user_agent",
+        "metadata",
+        "extra",
+        "é",
+        "a\"b",
     ];
     let change = (prop::sample::select(names), prop::option::weighted(0.85, value()));
     (prop::collection::vec(change, 0..4), prop::option::weighted(0.05, value())).prop_map(|(changes, other)| {

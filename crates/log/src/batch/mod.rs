@@ -6,6 +6,7 @@
 mod builder;
 mod compression;
 mod records;
+mod retain;
 mod varint;
 
 pub use builder::BatchBuilder;

@@ -47,8 +47,8 @@ impl<'a> Iterator for Headers<'a> {
 /// The records section of one batch, decompressed (borrowed without copy when it was not compressed), at most `limit` bytes.
 #[derive(Debug, Clone)]
 pub struct Records {
-    header: BatchHeader,
-    bytes: Bytes,
+    pub(super) header: BatchHeader,
+    pub(super) bytes: Bytes,
 }
 
 impl Records {
@@ -59,6 +59,8 @@ impl Records {
         let bytes = match header.compression()? {
             Compression::None if total_bytes - HEADER_BYTES > limit => return Err(BatchError::TooLarge(limit)),
             Compression::None => batch.slice(HEADER_BYTES..total_bytes),
+            // A batch that lost all its records has nothing to decompress.
+            _ if total_bytes == HEADER_BYTES => Bytes::new(),
             compression => Bytes::from(compression.decompress(&batch[HEADER_BYTES..total_bytes], limit)?),
         };
         Ok(Records { header, bytes })

@@ -6,6 +6,7 @@ use crate::batch::{BatchError, BatchHeader, patch_append_time, patch_place, spli
 
 /// Without replicas there is never another leader.
 const LEADER_EPOCH: i32 = 0;
+const MAX_HELD_BACK_MS: i64 = 60_000;
 
 impl Partition {
     /// Appends one or more whole record batches as they are, patching base offset and leader epoch (and with
@@ -31,7 +32,7 @@ impl Partition {
         }
         self.make_room(state, &headers, bytes.len() as u64)?;
 
-        let append_time_ms = self.shared.clock.now_ms().max(state.last_append_ms);
+        let append_time_ms = self.append_time(state);
         let End { offset: base_offset, position, .. } = state.end();
         let (mut next_offset, mut at) = (base_offset, 0);
         for header in &headers {
@@ -63,11 +64,7 @@ impl Partition {
         self.shared.used_bytes.fetch_add(written, Ordering::AcqRel);
         match self.shared.durability {
             Durability::Os => self.advance(state, state.end()),
-            Durability::Fsync if !state.queued => {
-                state.queued = true;
-                self.shared.flush_soon(self.me.upgrade());
-            }
-            Durability::Fsync => {}
+            Durability::Fsync => self.want_flush(state),
         }
         Ok(Appended { base_offset, next_offset, append_time_ms, duplicate: false })
     }
@@ -87,7 +84,8 @@ impl Partition {
             let (batch, after) = rest.split_at(size);
             verify_crc(batch)?;
             header.compression()?;
-            if header.record_count != header.last_offset_delta.wrapping_add(1) {
+            // Fewer than the offsets count is well: records may have been taken out of the batch.
+            if i64::from(header.record_count) > i64::from(header.last_offset_delta) + 1 {
                 return Err(AppendError::Corrupt(format!(
                     "{} records where the offsets count {}",
                     header.record_count,
@@ -113,6 +111,13 @@ impl Partition {
             }
             _ => Ok(headers),
         }
+    }
+
+    /// The clock, held back where it was set back a little. One that is wrong by more is followed: it may have been
+    /// wrong before.
+    fn append_time(&self, state: &State) -> i64 {
+        let (now, last) = (self.shared.clock.now_ms(), state.last_append_ms);
+        if now < last && last - now <= MAX_HELD_BACK_MS { last } else { now }
     }
 
     /// Rolls to a new segment where the batches would take the active one past its size.

@@ -1,0 +1,206 @@
+//! Event requests (REST, gRPC): split, validate, frame, append, and wait until all of it is durable.
+//!
+//! Nothing is appended before the whole body was looked at, so a request that is refused as a whole leaves no trace.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use playhouse_log::Topic;
+use playhouse_schema::Reason;
+
+use crate::bad::BadFrames;
+use crate::budget::Charge;
+use crate::frame::{Partitioned, Stamp};
+use crate::gate::{Gate, Subject, now_ms};
+use crate::split::{Piece, Splitter, too_large};
+use crate::{EventResult, Origin, Outcome, RequestError, Stage, Status};
+
+/// Other connections get their turn after that many bytes: a fraction of a millisecond.
+const TURN_BYTES: usize = 256 << 10;
+/// Longer ids are not repeated in the reply.
+const ID_BYTES_MAX: usize = 1024;
+/// Ranges of the body are kept in 32 bits.
+const BODY_BYTES_MAX: usize = u32::MAX as usize;
+/// What a result takes in memory, and a reason without its texts.
+const RESULT_BYTES: usize = size_of::<EventResult>();
+const REASON_BYTES: usize = size_of::<Reason>();
+
+pub(crate) async fn ingest(gate: &Gate, name: &str, body: Bytes, origin: &Origin) -> Result<Outcome, RequestError> {
+    if body.len() > BODY_BYTES_MAX {
+        return Err(RequestError::TooLarge { size: body.len(), limit: BODY_BYTES_MAX });
+    }
+    let topic = gate.open_topic(name).ok_or_else(|| RequestError::UnknownTopic(name.to_owned()))?;
+    let charge = gate.admit(body.len())?;
+    let subject = gate.subject(name);
+    let stamp = Stamp::new(origin, subject.schema_id);
+    let headers = stamp.headers();
+    let mut request = Request::new(gate, &topic, &subject, &body, origin, &headers, charge);
+
+    let mut splitter = Splitter::new(&subject.validator, &body, gate.config.max_event_bytes);
+    if !subject.has_schema && !looks_like_json(&body) {
+        request.take_as_it_is()?;
+    } else {
+        let mut turn = TURN_BYTES;
+        while let Some(piece) = splitter.next() {
+            if !subject.has_schema && is_no_json(&piece) {
+                request = Request::new(gate, &topic, &subject, &body, origin, &headers, request.charge);
+                request.take_as_it_is()?;
+                break;
+            }
+            request.take(piece)?;
+            if splitter.position() > turn {
+                turn = splitter.position() + TURN_BYTES;
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+    if request.results.is_empty() {
+        return Err(RequestError::Empty);
+    }
+    request.store().await
+}
+
+/// Without a schema, JSON is split into events, and everything else is one record.
+fn looks_like_json(body: &[u8]) -> bool {
+    matches!(body.trim_ascii_start().first(), None | Some(b'{' | b'['))
+}
+
+fn is_no_json(piece: &Piece) -> bool {
+    piece.verdict.as_ref().is_err_and(|(_, reasons)| reasons.iter().any(|reason| reason.keyword != "size"))
+}
+
+struct Request<'a> {
+    gate: &'a Gate,
+    topic: &'a Topic,
+    subject: &'a Subject,
+    body: &'a Bytes,
+    headers: &'a [(&'a str, &'a [u8])],
+    charge: Charge,
+    good: Partitioned,
+    bad: BadFrames<'a>,
+    /// Offsets are numbers within the request until it is stored.
+    results: Vec<EventResult>,
+    accepted: usize,
+    accepted_bytes: usize,
+}
+
+impl<'a> Request<'a> {
+    fn new(
+        gate: &'a Gate,
+        topic: &'a Topic,
+        subject: &'a Subject,
+        body: &'a Bytes,
+        origin: &'a Origin,
+        headers: &'a [(&'a str, &'a [u8])],
+        charge: Charge,
+    ) -> Request<'a> {
+        let now = now_ms();
+        let number = gate.requests.fetch_add(1, Ordering::Relaxed);
+        Request {
+            gate,
+            topic,
+            subject,
+            body,
+            headers,
+            charge,
+            good: Partitioned::new(topic.partitions().len(), number, now),
+            bad: BadFrames::new(topic.name(), subject.schema_id, origin, now, gate.config.max_event_bytes),
+            results: Vec::new(),
+            accepted: 0,
+            accepted_bytes: 0,
+        }
+    }
+
+    fn take(&mut self, piece: Piece) -> Result<(), RequestError> {
+        let limit = self.gate.config.max_events_per_request;
+        if self.results.len() >= limit {
+            return Err(RequestError::TooManyEvents(limit));
+        }
+        if self.results.len() == self.results.capacity() {
+            self.grow_results(piece.range.end)?;
+        }
+        let raw = &self.body[piece.range];
+        let id = piece.id.and_then(|id| shown_id(self.body, id));
+        let status = match piece.verdict {
+            Ok(()) => {
+                let key = piece.key.and_then(|key| playhouse_schema::key_bytes(&self.body[key]));
+                let (partition, offset) = self.good.push(key.as_deref(), raw, self.headers);
+                self.accepted += 1;
+                self.accepted_bytes += raw.len();
+                Status::Accepted { partition, offset }
+            }
+            Err((stage, reasons)) => self.reject(&stage, reasons, raw)?,
+        };
+        self.results.push(EventResult { id, status });
+        Ok(())
+    }
+
+    /// Makes room for as many results as the rest of the body promises, going by what it held so far.
+    fn grow_results(&mut self, looked_at: usize) -> Result<(), RequestError> {
+        let had = self.results.len();
+        let promised = match had {
+            0 => 1,
+            _ => (self.body.len() / (looked_at / (had + 1)).max(1)).saturating_sub(had).clamp(8, 1 + 2 * had.max(512)),
+        };
+        self.charge.grow(promised * RESULT_BYTES)?;
+        self.results.reserve_exact(promised);
+        Ok(())
+    }
+
+    #[cold]
+    fn reject(&mut self, stage: &Stage, reasons: Vec<Reason>, raw: &[u8]) -> Result<Status, RequestError> {
+        let bytes: usize = reasons.iter().map(|reason| REASON_BYTES + reason.path.len() + reason.message.len()).sum();
+        self.charge.grow(bytes)?;
+        if self.subject.keep_bad {
+            self.bad.push(stage, &reasons, raw, None);
+        }
+        Ok(Status::Rejected { reasons })
+    }
+
+    /// The body as one record.
+    fn take_as_it_is(&mut self) -> Result<(), RequestError> {
+        let limit = self.gate.config.max_event_bytes;
+        let verdict = match self.body.len() {
+            size if size > limit => Err((Stage::Decode, vec![too_large(size, limit)])),
+            _ => Ok(()),
+        };
+        self.take(Piece { range: 0..self.body.len(), key: None, id: None, verdict })
+    }
+
+    async fn store(self) -> Result<Outcome, RequestError> {
+        let Request { gate, topic, body, charge, mut results, accepted, .. } = self;
+        let rejected = results.len() - accepted;
+        let mut base_offsets = vec![0; topic.partitions().len()];
+        let mut waiting = Vec::with_capacity(base_offsets.len() + 1);
+        for (partition, batches) in self.good.finish() {
+            let partition = &topic.partitions()[partition as usize];
+            let appended = partition.append(&batches)?;
+            base_offsets[partition.index() as usize] = appended.base_offset;
+            waiting.push((partition.clone(), appended));
+        }
+        if self.bad.count > 0 {
+            waiting.push(gate.bad.append(self.bad)?);
+        }
+        for (partition, appended) in waiting {
+            partition.durable(appended.next_offset).await?;
+        }
+        for result in &mut results {
+            if let Status::Accepted { partition, offset } = &mut result.status {
+                *offset += base_offsets[*partition as usize];
+            }
+        }
+        gate.counts.add(accepted as u64, self.accepted_bytes as u64, rejected as u64);
+        Ok(Outcome { topic: Arc::from(topic.name()), accepted, rejected, results, body: body.clone(), charge })
+    }
+}
+
+/// Strings and numbers are repeated as they were sent.
+fn shown_id(body: &[u8], id: Range<usize>) -> Option<Range<u32>> {
+    let token = &body[id.clone()];
+    let shown = token.len() <= ID_BYTES_MAX
+        && matches!(token.first(), Some(b'"' | b'-' | b'0'..=b'9'))
+        && std::str::from_utf8(token).is_ok();
+    shown.then_some(id.start as u32..id.end as u32)
+}
