@@ -21,6 +21,9 @@ const MAGIC: &str = "playhouse-log";
 const VERSION: u32 = 1;
 /// Producer ids made durable at once; those not handed out before a crash are lost.
 const PRODUCER_ID_BLOCK: i64 = 1000;
+/// Threads that sync. A file system commits the syncs of several files that come together as one, so several wait
+/// together rather than one after the other; each takes with it all that was appended since the last.
+const FLUSHERS: usize = 4;
 /// How often the maintainer looks whether a checkpoint is due.
 const UPKEEP_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -126,13 +129,15 @@ impl Log {
     }
 
     fn start_threads(&self, retention_interval: Duration) -> io::Result<()> {
-        let shared = Arc::clone(&self.shared);
-        let flusher = std::thread::Builder::new().name("log-flush".into()).spawn(move || {
-            while let Some(dirty) = shared.next_dirty() {
-                dirty.iter().for_each(|partition| partition.flush());
-            }
-        })?;
-        self.threads.lock().push(flusher);
+        for _ in 0..FLUSHERS {
+            let shared = Arc::clone(&self.shared);
+            let flusher = std::thread::Builder::new().name("log-flush".into()).spawn(move || {
+                while let Some(partition) = shared.next_dirty() {
+                    partition.flush();
+                }
+            })?;
+            self.threads.lock().push(flusher);
+        }
         let (shared, topics) = (Arc::clone(&self.shared), Arc::clone(&self.topics));
         let maintainer = std::thread::Builder::new().name("log-upkeep".into()).spawn(move || {
             let mut retained = Instant::now();

@@ -1,5 +1,6 @@
 //! What all partitions of a log share: the disk, the clock, the budget, and the queue of those waiting for a sync.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ pub(crate) struct Shared {
     /// By all partitions together.
     pub used_bytes: AtomicU64,
     queue: Mutex<Queue>,
-    /// Wakes the flusher.
+    /// Wakes a flusher.
     dirty: Condvar,
     /// Wakes the maintainer.
     upkeep: Condvar,
@@ -27,7 +28,7 @@ pub(crate) struct Shared {
 #[derive(Debug, Default)]
 struct Queue {
     /// Each at most once, as its `queued` flag says.
-    dirty: Vec<Arc<Partition>>,
+    dirty: VecDeque<Arc<Partition>>,
     over_budget: bool,
     stopped: bool,
 }
@@ -73,13 +74,13 @@ impl Shared {
         self.dirty.notify_one();
     }
 
-    /// Blocks until partitions want a sync; `None` once stopped.
-    pub fn next_dirty(&self) -> Option<Vec<Arc<Partition>>> {
+    /// Blocks until a partition wants a sync; `None` once stopped.
+    pub fn next_dirty(&self) -> Option<Arc<Partition>> {
         let mut queue = self.queue.lock();
         while queue.dirty.is_empty() && !queue.stopped {
             self.dirty.wait(&mut queue);
         }
-        if queue.stopped { None } else { Some(std::mem::take(&mut queue.dirty)) }
+        if queue.stopped { None } else { queue.dirty.pop_front() }
     }
 
     /// Blocks until the next turn of maintenance.

@@ -11,6 +11,7 @@ pub use real::RealDisk;
 pub use simulated::SimulatedDisk;
 
 /// One open file. Offsets are absolute: there is no cursor to share.
+#[allow(clippy::len_without_is_empty)]
 pub trait DiskFile: Send + Sync + std::fmt::Debug {
     /// Reads until `buffer` is full or the file ends; returns how many bytes were read.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Partition;
 use super::producers::Producers;
 use crate::disk::{Disk, read_file, write_atomically};
-use crate::segment::{self, KINDS};
+use crate::segment::{self, Kind};
 
 const FILE: &str = "checkpoint.json";
 const MAGIC: &str = "playhouse-partition-checkpoint";
@@ -57,39 +57,53 @@ impl Partition {
         let _turn = self.checkpointing.lock();
         let now_ms = self.shared.clock.now_ms();
         let disk = &*self.shared.disk;
-        let (checkpoint, segments, active) = {
+        let (checkpoint, segments, end) = {
             let mut state = self.state.lock();
             let last = state.checkpoint;
             let due = last.bytes_since >= INTERVAL_BYTES || (now_ms - last.at_ms).abs() >= INTERVAL_MS;
-            let end = state.active.summary.next_offset;
-            if self.failure().is_some() || end == last.offset || !(now || due) {
+            let end = state.end();
+            if self.failure().is_some() || end.offset == last.offset || !(now || due) {
                 return Ok(());
             }
             state.active.flush_indexes(disk)?;
             state.producers.expire(now_ms);
-            let active = state.active.summary.base_offset;
             let closed = state.closed.iter().map(|closed| closed.base_offset).filter(|base| *base >= last.segment);
-            let segments: Vec<i64> = closed.chain([active]).collect();
+            let segments: Vec<i64> = closed.chain([end.segment]).collect();
             state.checkpoint.bytes_since = 0;
             state.checkpoint.at_ms = now_ms;
             let producers = state.producers.clone();
-            (Checkpoint { magic: MAGIC.into(), version: VERSION, recovery_point: end, producers }, segments, active)
+            let recovery_point = end.offset;
+            (Checkpoint { magic: MAGIC.into(), version: VERSION, recovery_point, producers }, segments, end)
         };
-        for base in segments {
-            for kind in KINDS {
-                match disk.open(&segment::path(&self.directory, base, kind), false) {
-                    Ok(file) => file.sync().inspect_err(|error| self.fail_after_sync(error))?,
-                    // Retention was here meanwhile.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(error),
-                }
+        {
+            let _turn = self.syncing.lock();
+            if self.failure().is_some() {
+                return Ok(());
             }
+            self.sync_segments(&segments, Kind::Log)
+                .and_then(|()| disk.sync_dir(&self.directory))
+                .inspect_err(|error| self.fail_after_sync(error))?;
+            // Before the checkpoint says so: nothing cuts the log below a recovery point.
+            self.advance(&mut self.state.lock(), end);
         }
-        disk.sync_dir(&self.directory)?;
+        self.sync_segments(&segments, Kind::Index)?;
+        self.sync_segments(&segments, Kind::TimeIndex)?;
         write_atomically(disk, &self.directory.join(FILE), &serde_json::to_vec(&checkpoint)?)?;
         let mut state = self.state.lock();
         state.checkpoint.offset = checkpoint.recovery_point;
-        state.checkpoint.segment = active;
+        state.checkpoint.segment = end.segment;
+        Ok(())
+    }
+
+    fn sync_segments(&self, bases: &[i64], kind: Kind) -> io::Result<()> {
+        for &base in bases {
+            match self.shared.disk.open(&segment::path(&self.directory, base, kind), false) {
+                Ok(file) => file.sync()?,
+                // Retention was here meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
         Ok(())
     }
 }

@@ -91,6 +91,8 @@ pub struct Partition {
     failure: OnceLock<String>,
     /// One checkpoint at a time.
     checkpointing: Mutex<()>,
+    /// Held from a sync of the log's files until its outcome is known to all. Taken before `state`.
+    syncing: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -104,7 +106,7 @@ struct State {
     unsynced: Vec<Arc<dyn DiskFile>>,
     /// A segment was created whose directory entry is not durable.
     directory_dirty: bool,
-    /// Waiting for the flusher.
+    /// Waiting for a flusher, or in its hands.
     queued: bool,
     last_append_ms: i64,
     checkpoint: LastCheckpoint,
@@ -170,11 +172,12 @@ impl Partition {
         self.failure.get().map(String::as_str)
     }
 
-    /// Makes everything appended so far durable and moves the high watermark there. Called by one thread at a time.
+    /// Makes everything appended so far durable and moves the high watermark there. Asks for another turn if more was
+    /// appended meanwhile, so no two threads ever sync the same partition.
     pub(crate) fn flush(&self) {
+        let _turn = self.syncing.lock();
         let (end, files, directory_dirty) = {
             let mut state = self.state.lock();
-            state.queued = false;
             let mut files = std::mem::take(&mut state.unsynced);
             files.push(Arc::clone(&state.active.file));
             (state.end(), files, std::mem::take(&mut state.directory_dirty))
@@ -186,15 +189,28 @@ impl Partition {
         if directory_dirty {
             synced = synced.and_then(|()| self.shared.disk.sync_dir(&self.directory));
         }
-        match synced {
-            Ok(()) => self.advance(&mut self.state.lock(), end),
-            Err(error) => self.fail_after_sync(&error),
+        if let Err(error) = synced {
+            return self.fail_after_sync(&error);
+        }
+        let mut state = self.state.lock();
+        self.advance(&mut state, end);
+        state.queued = state.end().offset > end.offset;
+        if state.queued {
+            self.shared.flush_soon(self.me.upgrade());
+        }
+    }
+
+    fn want_flush(&self, state: &mut State) {
+        if !std::mem::replace(&mut state.queued, true) {
+            self.shared.flush_soon(self.me.upgrade());
         }
     }
 
     fn advance(&self, state: &mut State, end: End) {
-        state.durable = end;
-        self.high_watermark.send_if_modified(|offset| std::mem::replace(offset, end.offset) != end.offset);
+        if end.offset >= state.durable.offset {
+            state.durable = end;
+            self.high_watermark.send_if_modified(|offset| std::mem::replace(offset, end.offset) != end.offset);
+        }
     }
 
     /// Stops the partition for good: waiting and later callers are told `reason`.

@@ -38,6 +38,7 @@ pub struct Remembered {
 impl Producers {
     /// The same batch, if it was appended before; an error if it must not be appended now.
     pub fn check(&self, header: &BatchHeader) -> Result<Option<Remembered>, AppendError> {
+        // One that is not known (new, or forgotten) begins wherever it is, as with Kafka's broker.
         let Some(producer) = self.by_id.get(&header.producer_id) else { return Ok(None) };
         let (first, last) = (header.base_sequence, header.last_sequence());
         if header.producer_epoch < producer.epoch {

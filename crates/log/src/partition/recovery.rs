@@ -3,6 +3,7 @@
 
 use super::checkpoint::Checkpoint;
 use super::*;
+use crate::TimestampType;
 use crate::segment::scan;
 
 impl Partition {
@@ -11,8 +12,8 @@ impl Partition {
         let disk = &*shared.disk;
         disk.create_dir_all(&identity.directory)?;
         let active = ActiveSegment::create(disk, &identity.directory, 0)?;
-        disk.sync_dir(&identity.directory)?;
-        Ok(Self::assemble(shared, identity, VecDeque::new(), active, Producers::default()))
+        // The segment's own entry is made durable with the first records in it.
+        Ok(Self::assemble(shared, identity, VecDeque::new(), active, Producers::default(), true))
     }
 
     pub(crate) fn open(shared: Arc<Shared>, identity: PartitionIdentity) -> io::Result<Arc<Partition>> {
@@ -47,7 +48,8 @@ impl Partition {
             }
             active = Some(recover_segment(disk, directory, base, recovery_point, |header| {
                 if header.base_offset >= recovery_point {
-                    producers.record(header, now_ms);
+                    let append_time_ms = if header.is_log_append_time() { header.max_timestamp_ms } else { now_ms };
+                    producers.record(header, append_time_ms);
                 }
             })?);
         }
@@ -71,7 +73,7 @@ impl Partition {
             disk.open(&segment::path(directory, segment.base_offset, Kind::Log), false)?.sync()?;
         }
         disk.sync_dir(directory)?;
-        Ok(Self::assemble(shared, identity, closed, active, producers))
+        Ok(Self::assemble(shared, identity, closed, active, producers, false))
     }
 
     fn assemble(
@@ -80,6 +82,7 @@ impl Partition {
         closed: VecDeque<Segment>,
         active: ActiveSegment,
         producers: Producers,
+        directory_dirty: bool,
     ) -> Arc<Partition> {
         let PartitionIdentity { topic, index, directory, settings } = identity;
         let first = closed.front().unwrap_or(&active.summary);
@@ -90,15 +93,17 @@ impl Partition {
         let checkpoint =
             LastCheckpoint { offset: -1, segment: first.base_offset, bytes_since: 0, at_ms: shared.clock.now_ms() };
         let Segment { base_offset, next_offset, bytes: position, .. } = active.summary;
+        let stamps = settings.timestamp_type == TimestampType::LogAppendTime;
+        let last_append_ms = active.summary.max_timestamp_ms.filter(|_| stamps).unwrap_or(i64::MIN);
         let state = State {
             closed,
             active,
             producers,
             durable: End { offset: next_offset, segment: base_offset, position },
             unsynced: Vec::new(),
-            directory_dirty: false,
+            directory_dirty,
             queued: false,
-            last_append_ms: i64::MIN,
+            last_append_ms,
             checkpoint,
             holds: BTreeMap::new(),
         };
@@ -115,6 +120,7 @@ impl Partition {
             size_bytes: AtomicU64::new(bytes),
             failure: OnceLock::new(),
             checkpointing: Mutex::new(()),
+            syncing: Mutex::new(()),
         })
     }
 }

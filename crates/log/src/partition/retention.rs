@@ -37,7 +37,7 @@ impl Partition {
             let active = state.active.summary;
             if expired(&active) && active.bytes > 0 && active.next_offset <= held {
                 self.roll(&mut state)?;
-                self.shared.flush_soon(self.me.upgrade());
+                self.want_flush(&mut state);
             }
             let mut bytes = self.size_bytes();
             while let Some(&oldest) = state.closed.front() {
