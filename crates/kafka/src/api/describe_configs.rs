@@ -27,7 +27,8 @@ pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, M
             .with_resource_name(resource.resource_name.clone());
         match configs(context, &resource) {
             Ok(configs) => {
-                let asked = resource.configuration_keys.as_deref();
+                // Null or none asks for all.
+                let asked = resource.configuration_keys.as_deref().filter(|keys| !keys.is_empty());
                 let wanted = |name: &str| asked.is_none_or(|keys| keys.iter().any(|key| key.as_str() == name));
                 let shown = configs.into_iter().filter(|(config, _)| wanted(config.name)).map(|(config, source)| {
                     DescribeConfigsResourceResult::default()

@@ -1,0 +1,101 @@
+//! Bytes that no client sends: each closes its own connection at most, and the others are served on.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use bytes::{BufMut, BytesMut};
+use kafka_protocol::messages::{ApiVersionsRequest, MetadataRequest};
+use playhouse_kafka::KafkaConfig;
+use support::Broker;
+use tokio::io::AsyncWriteExt;
+
+/// Key, version, correlation id, no client id.
+fn header(key: i16, version: i16) -> BytesMut {
+    let mut out = BytesMut::new();
+    out.put_i16(key);
+    out.put_i16(version);
+    out.put_i32(1);
+    out.put_i16(-1);
+    out
+}
+
+#[tokio::test]
+async fn malformed_requests_close_only_their_connection() {
+    let broker = Broker::start().await;
+    let mut good = broker.client().await;
+    let mut frames: Vec<Vec<u8>> = Vec::new();
+    // Two thousand million topics in a frame of 14 bytes.
+    let mut counts = header(3, 1);
+    counts.put_i32(i32::MAX);
+    frames.push(counts.to_vec());
+    // The same in the compact form.
+    let mut counts = header(3, 9);
+    counts.put_slice(&[0, 0xff, 0xff, 0xff, 0xff, 0x0f]);
+    frames.push(counts.to_vec());
+    // An API that does not exist, one not served, a version never served, Produce at the version only advertised.
+    frames.push(header(999, 0).to_vec());
+    frames.push(header(24, 0).to_vec());
+    frames.push(header(1, 99).to_vec());
+    frames.push(header(0, 0).to_vec());
+    // Metadata cut off, a client id longer than the frame, one that is not text.
+    frames.push(header(3, 4).to_vec());
+    frames.push([&header(3, 1)[..8], &[0x7f, 0xff, 0, 0]].concat());
+    frames.push([&header(3, 1)[..8], &[0, 1, 0xff, 0, 0, 0, 0]].concat());
+    for frame in frames {
+        let mut bad = broker.client().await;
+        bad.send_frame(&frame).await;
+        assert!(bad.is_closed().await, "{frame:?}");
+        assert_eq!(good.call(3, &ApiVersionsRequest::default()).await.error_code, 0);
+    }
+    for length in [-1, 0, 7, i32::MAX, i32::MIN] {
+        let mut bad = broker.client().await;
+        bad.stream.write_i32(length).await.unwrap();
+        bad.stream.write_all(&[0; 16]).await.unwrap();
+        assert!(bad.is_closed().await, "length {length}");
+    }
+    assert_eq!(good.call(9, &MetadataRequest::default()).await.brokers.len(), 1);
+}
+
+#[tokio::test]
+async fn a_request_that_never_ends_is_given_up() {
+    let config = KafkaConfig { transfer_timeout: Duration::from_millis(200), ..KafkaConfig::default() };
+    let broker = Broker::start_with(config).await;
+    let mut slow = broker.client().await;
+    slow.stream.write_all(&[0, 0, 0, 50, 0, 3, 0, 1]).await.unwrap();
+    let began = Instant::now();
+    assert!(slow.is_closed().await);
+    assert!(began.elapsed() >= Duration::from_millis(100));
+}
+
+#[tokio::test]
+async fn idle_connections_and_those_beyond_the_limit_are_closed() {
+    let config = KafkaConfig { idle_timeout: Duration::from_millis(300), connections_max: 1, ..KafkaConfig::default() };
+    let broker = Broker::start_with(config).await;
+    let mut first = broker.client().await;
+    assert_eq!(first.call(3, &ApiVersionsRequest::default()).await.error_code, 0);
+    let mut second = broker.client().await;
+    assert!(second.is_closed().await);
+    assert!(first.is_closed().await);
+    // Its place is free again, sooner or later.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let mut third = broker.client().await;
+        third.send(3, &ApiVersionsRequest::default()).await;
+        if third.receive_frame().await.is_some() {
+            break;
+        }
+        assert!(Instant::now() < deadline);
+    }
+}
+
+#[tokio::test]
+async fn stopping_answers_who_waits() {
+    let broker = Broker::start().await;
+    let mut client = broker.client().await;
+    assert_eq!(client.call(3, &ApiVersionsRequest::default()).await.error_code, 0);
+    let began = Instant::now();
+    broker.stop().await;
+    assert!(began.elapsed() < Duration::from_secs(2));
+    assert!(client.is_closed().await);
+}
