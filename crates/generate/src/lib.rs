@@ -7,8 +7,10 @@
 //!
 //! It knows the ingest door only as an HTTP address: nothing of the log, the gate or the engine.
 
-// pub mod replay;
-// pub mod send;
+pub mod replay;
+pub mod send;
+mod time;
 mod viewers;
 
+pub use time::{Time, TimeError, parse_span, parse_time};
 pub use viewers::{Catalogue, Config, ConfigError, Generator, LiveViewers, Share, Track, Truth};
