@@ -5,6 +5,7 @@
 //! log segments, no epochs and no connector product; what a connector's options are called comes with
 //! [`CompileOptions`].
 
+mod compile;
 mod decoder;
 mod error;
 mod functions;

@@ -1,10 +1,14 @@
-//! A compiled pipeline.
+//! A compiled pipeline, and running it over one epoch.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
+use super::decoder::Layout;
+use super::plan::CachedPlan;
+use super::slot::Slot;
 use super::{CompileOptions, Decoder, RunError, SqlError, ViewDef};
 use crate::sink::Target;
 
@@ -17,6 +21,28 @@ pub struct Pipeline {
     pub streams: Vec<StreamDef>,
     pub views: Vec<ViewDef>,
     pub sinks: Vec<SinkDef>,
+    /// In the order of their statements, so that what a stage reads has run before it.
+    pub(super) stages: Vec<Stage>,
+    /// By source index.
+    pub(super) inputs: Vec<Arc<Slot>>,
+    /// The slots belong to one epoch at a time.
+    pub(super) running: tokio::sync::Mutex<()>,
+}
+
+/// One cached plan.
+pub(super) struct Stage {
+    pub name: String,
+    pub plan: CachedPlan,
+    pub output: Output,
+}
+
+pub(super) enum Output {
+    /// A stateless view that later stages read.
+    Slot(Arc<Slot>),
+    /// By index into `Pipeline::streams`.
+    Stream(usize),
+    /// By index into `Pipeline::views`.
+    Partial(usize),
 }
 
 /// A log topic as a table.
@@ -29,11 +55,12 @@ pub struct Source {
     pub schema: SchemaRef,
     pub dedup: Option<Dedup>,
     pub watermark: Option<Watermark>,
+    pub(super) layout: Arc<Layout>,
 }
 
 impl Source {
     pub fn decoder(&self) -> Decoder {
-        todo!()
+        Decoder::new(self.layout.clone())
     }
 }
 
@@ -58,6 +85,7 @@ pub struct StreamDef {
     /// Name of the first sink that takes it.
     pub name: String,
     pub schema: SchemaRef,
+    /// Index into [`Pipeline::sources`].
     pub source: usize,
 }
 
@@ -68,7 +96,7 @@ pub struct SinkDef {
     pub stream: usize,
 }
 
-/// What one epoch gives.
+/// What one epoch gives. Batches without rows are left out.
 #[derive(Debug, Default)]
 pub struct EpochRows {
     /// By stream index.
@@ -78,11 +106,48 @@ pub struct EpochRows {
 }
 
 impl Pipeline {
-    pub async fn compile(_sql: &str, _options: CompileOptions) -> Result<Pipeline, SqlError> {
-        todo!()
+    pub async fn compile(sql: &str, options: CompileOptions) -> Result<Pipeline, SqlError> {
+        super::compile::compile(sql, options).await
     }
-    /// Runs all cached plans over the decoded rows of one epoch, one batch per source.
-    pub async fn run(&self, _inputs: Vec<RecordBatch>) -> Result<EpochRows, RunError> {
-        todo!()
+
+    /// Runs all cached plans over the decoded rows of one epoch, one batch per source. Calls wait for each other.
+    pub async fn run(&self, inputs: Vec<RecordBatch>) -> Result<EpochRows, RunError> {
+        if inputs.len() != self.inputs.len() {
+            let message = format!("{} batches for {} sources", inputs.len(), self.inputs.len());
+            return Err(RunError::new(&self.name, message));
+        }
+        let _alone = self.running.lock().await;
+        let _emptied = Emptied(self);
+        for (slot, batch) in self.inputs.iter().zip(inputs) {
+            slot.fill(vec![batch]);
+        }
+        let mut rows =
+            EpochRows { streams: vec![Vec::new(); self.streams.len()], partials: vec![Vec::new(); self.views.len()] };
+        for stage in &self.stages {
+            let batches =
+                stage.plan.run().await.map_err(|error| RunError::new(&stage.name, error.strip_backtrace()))?;
+            match &stage.output {
+                Output::Slot(slot) => slot.fill(batches),
+                Output::Stream(index) => rows.streams[*index] = batches,
+                Output::Partial(index) => rows.partials[*index] = batches,
+            }
+        }
+        Ok(rows)
+    }
+}
+
+/// Empties the slots however a run ends: an idle pipeline holds no rows.
+struct Emptied<'a>(&'a Pipeline);
+
+impl Drop for Emptied<'_> {
+    fn drop(&mut self) {
+        for slot in &self.0.inputs {
+            slot.clear();
+        }
+        for stage in &self.0.stages {
+            if let Output::Slot(slot) = &stage.output {
+                slot.clear();
+            }
+        }
     }
 }
