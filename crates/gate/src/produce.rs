@@ -1,15 +1,18 @@
 //! Kafka batches: appended verbatim, unless the topic has a schema and some of their records are invalid.
 
 use bytes::Bytes;
-use playhouse_log::batch::{BatchError, Records, split_first};
+use playhouse_log::batch::{BatchError, Compression, Records, split_first};
 use playhouse_log::{AppendError, Appended, Partition};
 use playhouse_schema::Reason;
 
 use crate::bad::BadFrames;
+use crate::budget::Charge;
 use crate::gate::{Gate, Subject, is_internal, now_ms};
 use crate::split::too_large;
 use crate::{Origin, RequestError, Stage};
 
+/// Text compresses to an eighth or so.
+const USUAL_RATIO: usize = 8;
 /// What the records of one batch may decompress to.
 const DECOMPRESSED_MAX: usize = 64 << 20;
 /// Other connections get their turn after that many bytes of records.
@@ -99,7 +102,7 @@ pub(crate) async fn produce(
             records += header.record_count as usize;
             continue;
         }
-        let decoded = Records::decompress(&batch, DECOMPRESSED_MAX)?;
+        let decoded = decompress(gate, &mut charge, &batch, header.compression()?)?;
         let mut keep = Vec::with_capacity(64);
         let mut seen_bytes = 0;
         for record in decoded.iter() {
@@ -108,7 +111,6 @@ pub(crate) async fn produce(
             keep.push(verdict.is_ok());
             let value = record.value.unwrap_or_default();
             if let Err((stage, reasons)) = verdict {
-                charge.grow(value.len()).map_err(RequestError::from)?;
                 let offset = base + (record.offset - header.base_offset);
                 taken_out.records.push((offset, stage, reasons, decoded.share(value)));
             }
@@ -148,6 +150,28 @@ pub(crate) async fn produce(
         gate.counts.add((records - quarantined) as u64, bytes as u64, quarantined as u64);
     }
     Ok(Produced { appended, quarantined })
+}
+
+/// What it decompresses to is charged, by what is usual first.
+fn decompress(
+    gate: &Gate,
+    charge: &mut Charge,
+    batch: &Bytes,
+    compression: Compression,
+) -> Result<Records, ProduceError> {
+    if compression == Compression::None {
+        return Ok(Records::decompress(batch, batch.len())?);
+    }
+    let most = DECOMPRESSED_MAX.min(gate.config.in_flight_bytes / 2);
+    let usual = (USUAL_RATIO * batch.len() + USUAL_RATIO * 1024).min(most);
+    charge.grow(usual).map_err(RequestError::from)?;
+    match Records::decompress(batch, usual) {
+        Err(BatchError::TooLarge(_)) if usual < most => {
+            charge.grow(most - usual).map_err(RequestError::from)?;
+            Ok(Records::decompress(batch, most)?)
+        }
+        decoded => Ok(decoded?),
+    }
 }
 
 #[derive(Default)]

@@ -27,6 +27,8 @@ pub(crate) struct Splitter<'a> {
     max_event_bytes: usize,
     is_utf8: bool,
     at: usize,
+    /// How many more bytes may be read beyond the ends of broken lines.
+    patience: usize,
     shape: Shape,
 }
 
@@ -47,7 +49,7 @@ impl<'a> Splitter<'a> {
     pub(crate) fn new(validator: &'a Validator, body: &'a [u8], max_event_bytes: usize) -> Splitter<'a> {
         let is_utf8 = std::str::from_utf8(body).is_ok();
         let shape = Shape::Values { by_line: None };
-        let mut splitter = Splitter { validator, body, max_event_bytes, is_utf8, at: 0, shape };
+        let mut splitter = Splitter { validator, body, max_event_bytes, is_utf8, at: 0, patience: body.len(), shape };
         if body.starts_with(BYTE_ORDER_MARK) {
             splitter.at = BYTE_ORDER_MARK.len();
         }
@@ -72,7 +74,10 @@ impl<'a> Splitter<'a> {
     fn next_value(&mut self, by_line: Option<bool>) -> Option<Piece> {
         self.next_byte()?;
         let start = self.at;
-        let broken = match self.validator.scan(self.body, start) {
+        // A broken line may be read far beyond its end. That is not done again and again: the whole stays linear.
+        let patient = by_line != Some(true) || self.patience > 0;
+        let limit = if patient { self.body.len() } else { line_end(self.body, start) };
+        let broken = match self.validator.scan(&self.body[..limit], start) {
             Ok(scanned) => {
                 let end = scanned.end;
                 let next = end + blanks(&self.body[end..], b" \t\r");
@@ -91,6 +96,7 @@ impl<'a> Splitter<'a> {
         let by_line = by_line.unwrap_or_else(|| self.later_line_is_an_event(start));
         self.shape = Shape::Values { by_line: Some(by_line) };
         self.at = if by_line { line_end(self.body, start) } else { self.body.len() };
+        self.patience = self.patience.saturating_sub(broken.at.saturating_sub(self.at));
         Some(self.spoilt(start..self.at, &broken))
     }
 
@@ -207,7 +213,7 @@ fn blanks(bytes: &[u8], which: &[u8]) -> usize {
 
 /// The index of the first line feed at or after `at`, or the length.
 fn line_end(body: &[u8], at: usize) -> usize {
-    body[at..].iter().position(|byte| *byte == b'\n').map_or(body.len(), |found| at + found)
+    memchr::memchr(b'\n', &body[at..]).map_or(body.len(), |found| at + found)
 }
 
 #[cfg(test)]

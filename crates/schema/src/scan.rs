@@ -178,10 +178,10 @@ impl<'a> Scanner<'a> {
 
     fn any(&mut self, depth: usize) -> Option<()> {
         match self.next() {
-            Some(b'"') => self.string().map(drop),
+            Some(b'"') => self.string().map(|_| ()),
             Some(b'{') => self.object(&NO_RULE, depth),
             Some(b'[') => self.array(&Node::Any, depth),
-            Some(b'-' | b'0'..=b'9') => self.number().map(drop),
+            Some(b'-' | b'0'..=b'9') => self.number().map(|_| ()),
             _ => self.literal(),
         }
     }
@@ -298,8 +298,8 @@ impl<'a> Scanner<'a> {
                     }
                     self.at += 1;
                 }
-                Some(b'"') => drop(self.string()?),
-                Some(b'-' | b'0'..=b'9') => drop(self.number()?),
+                Some(b'"') => self.string().map(|_| ())?,
+                Some(b'-' | b'0'..=b'9') => self.number().map(|_| ())?,
                 _ => self.literal()?,
             }
             // What may follow it.

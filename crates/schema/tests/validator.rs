@@ -135,3 +135,18 @@ fn a_broken_schema_is_an_error() {
     let remote = compile(r#"{"$ref": "http://127.0.0.1:9/schema.json"}"#);
     assert!(matches!(remote, Err(SchemaError::Invalid(_))), "{remote:?}");
 }
+
+#[test]
+fn a_schema_that_refers_to_itself_ends() {
+    for schema in [
+        r##"{"$ref":"#"}"##,
+        r##"{"$ref":"#/$defs/a","$defs":{"a":{"$ref":"#/$defs/b"},"b":{"$ref":"#/$defs/a"}}}"##,
+        r##"{"anyOf":[{"$ref":"#"},{"type":"string"}]}"##,
+        r##"{"properties":{"a":{"$ref":"#"}}}"##,
+    ] {
+        match Validator::compile(schema, &Fields::default(), 32) {
+            Ok(validator) => drop(validator.check(b"{\"a\":{\"a\":{}}}")),
+            Err(error) => drop(error.to_string()),
+        }
+    }
+}

@@ -102,6 +102,18 @@ fn flaws_do_not_reach_the_neighbours() {
 }
 
 #[test]
+fn hostile_bodies_take_linear_time() {
+    // Each line alone would be read to the end of the body, were it not for its own end.
+    for line in ["[", "{\"a\":", "{\"a\":[", "\"", "{\"a\":1,"] {
+        let body = format!("{A}\n{}", format!("{line}\n").repeat(200_000));
+        let keywords: Vec<_> = split(body.as_bytes()).into_iter().map(|(_, keyword)| keyword).collect();
+        assert_eq!(keywords.len(), 200_001);
+        assert!(keywords[1..].iter().all(|keyword| keyword == "json"), "{line}");
+        assert_eq!(split(&body.as_bytes()[A.len() + 1..]).len(), 1, "{line}");
+    }
+}
+
+#[test]
 fn other_encodings_are_told() {
     let latin1 = [A.as_bytes(), b"\n{\"id\":\"\xe9\"}\n", B.as_bytes()].concat();
     let keywords: Vec<_> = split(&latin1).into_iter().map(|(_, keyword)| keyword).collect();
