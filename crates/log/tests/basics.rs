@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use common::*;
 use playhouse_log::batch::{BatchBuilder, BatchHeader, Compression, Records, split_first};
-use playhouse_log::disk::{RealDisk, SimulatedDisk};
+use playhouse_log::disk::{Disk, RealDisk, SimulatedDisk};
 use playhouse_log::{AppendError, Clock, CreateTopicError, Log, LogConfig, ReadError, TimestampType, TopicSettings};
 
 #[test]
@@ -37,6 +37,54 @@ fn records_come_back_in_order_over_segments_and_restarts() {
         let (header, _) = split_first(&partition.read(offset, 1).unwrap()).unwrap();
         assert!((header.base_offset..header.next_offset()).contains(&offset));
     }
+}
+
+/// The formats of Apache Kafka's index files, byte by byte.
+#[test]
+fn index_files_are_as_kafka_writes_them() {
+    let disk = SimulatedDisk::new();
+    let (log, partition) = partition(disk.clone(), small_segments());
+    for number in 0..300 {
+        let mut builder = BatchBuilder::new(Compression::None);
+        (0..3).for_each(|record| builder.push(5_000 + number, None, Some(&[record; 20]), &[]));
+        append(&partition, &builder.build());
+    }
+    log.close().unwrap();
+    let disk = disk.kill();
+    let (mut offsets, mut times) = (0, 0);
+    for path in disk.list("/data/events-0".as_ref()).unwrap() {
+        let base = |path: &std::path::Path| path.file_stem().unwrap().to_str().unwrap().parse::<i64>().unwrap();
+        let contents = |path: &std::path::Path| {
+            let file = disk.open(path, false).unwrap();
+            let mut bytes = vec![0; file.len().unwrap() as usize];
+            file.read_at(&mut bytes, 0).unwrap();
+            bytes
+        };
+        let number = |bytes: &[u8]| bytes.iter().fold(0, |number, byte| number << 8 | i64::from(*byte));
+        match path.extension().unwrap().to_str().unwrap() {
+            "index" => {
+                let log = contents(&path.with_extension("log"));
+                let mut last = 0;
+                for entry in contents(&path).chunks(8) {
+                    let position = number(&entry[4..]) as usize;
+                    let header = BatchHeader::parse(&log[position..]).unwrap();
+                    assert_eq!(base(&path) + number(&entry[..4]), header.last_offset());
+                    assert!(position > last + 4096 && position < last + 4096 + 2 * header.total_bytes);
+                    last = position;
+                    offsets += 1;
+                }
+            }
+            "timeindex" => {
+                for entry in contents(&path).chunks(12) {
+                    let batch = number(&entry[..8]) - 5_000;
+                    assert_eq!(base(&path) + number(&entry[8..]), batch * 3 + 2);
+                    times += 1;
+                }
+            }
+            _ => {}
+        }
+    }
+    assert!(offsets > 3 && times > offsets, "{offsets} {times}");
 }
 
 #[test]

@@ -45,6 +45,8 @@ fn compression() -> impl Strategy<Value = Compression> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+
     #[test]
     fn records_come_back_as_they_were(compression in compression(), records in records()) {
         let batch = build(compression, &records);
