@@ -41,7 +41,7 @@ async fn valid_batches_are_appended_verbatim() {
     }
     assert_eq!(house.gate.counters().accepted, 10);
 
-    let opaque = Bytes::from(batch(Compression::Zstd, None, &[Some("anything"), None]));
+    let opaque = batch(Compression::Zstd, None, &[Some("anything"), None]);
     house.gate.produce("made_by_kafka", 1, opaque.clone(), &kafka()).await.unwrap();
     assert_eq!(in_log(&house, "made_by_kafka")[16..], opaque[16..]);
 }
