@@ -364,6 +364,25 @@ async fn bad_batches_are_refused_with_their_own_errors() {
 }
 
 #[tokio::test]
+async fn a_full_disk_asks_producers_to_wait_and_try_again() {
+    let broker = Broker::start_with_disk_budget(16 << 10).await;
+    let mut client = broker.client().await;
+    let large = "x".repeat(1 << 10);
+    let refused = loop {
+        let response = client.call(9, &produce(-1, 0, batch(&[&large]))).await;
+        let partition = &response.responses[0].partition_responses[0];
+        if partition.error_code != 0 {
+            assert!(partition.error_message.as_ref().unwrap().contains("disk budget"));
+            break (partition.error_code, response.throttle_time_ms);
+        }
+        assert!(partition.base_offset < 100);
+    };
+    assert_eq!(refused.0, ResponseError::NotEnoughReplicas.code());
+    assert!(refused.1 > 0);
+    assert!(!fetch_values(&mut client, 0).await.is_empty());
+}
+
+#[tokio::test]
 async fn acks_0_has_no_answer_and_closes_on_failure() {
     let broker = Broker::start().await;
     let mut client = broker.client().await;
@@ -443,6 +462,20 @@ async fn committed_offsets_survive_a_restart() {
     assert_eq!(listed, [("g".to_owned(), "Empty".to_owned())]);
     // A member of before the restart has to join again.
     assert_eq!(commit(&mut client, "g", "old", 3, 50).await, ResponseError::IllegalGeneration.code());
+}
+
+#[tokio::test]
+async fn a_deleted_topic_takes_its_committed_offsets_along() {
+    let broker = Broker::start().await;
+    let mut client = broker.client().await;
+    let ask = MetadataRequestTopic::default().with_name(Some(name("brief")));
+    client.call(9, &MetadataRequest::default().with_topics(Some(vec![ask]))).await;
+    let mut request = committed("g", "", -1, 7);
+    request.topics[0].name = name("brief");
+    assert_eq!(client.call(8, &request).await.topics[0].partitions[0].error_code, 0);
+    client.call(4, &DeleteTopicsRequest::default().with_topic_names(vec![name("brief")])).await;
+    let all = OffsetFetchRequest::default().with_group_id(group("g")).with_topics(None);
+    assert!(client.call(5, &all).await.topics.is_empty());
 }
 
 #[tokio::test]

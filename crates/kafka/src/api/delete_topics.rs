@@ -16,7 +16,7 @@ pub(super) async fn handle(context: &Context, mut request: Request) -> Result<Re
     let version = request.call.version;
     let named = body.topic_names.into_iter().map(|name| (Some(name), Uuid::nil()));
     let asked: Vec<_> = named.chain(body.topics.into_iter().map(|topic| (topic.name, topic.topic_id))).collect();
-    let gate = context.shared.gate.clone();
+    let (gate, groups) = (context.shared.gate.clone(), context.shared.groups.clone());
     let responses = blocking(move || {
         let log = gate.log();
         let delete = |(name, id): (Option<TopicName>, Uuid)| {
@@ -32,7 +32,10 @@ pub(super) async fn handle(context: &Context, mut request: Request) -> Result<Re
                     return Err((ResponseError::PolicyViolation, message));
                 }
                 match log.delete_topic(topic.name()) {
-                    Ok(true) => Ok(topic),
+                    Ok(true) => {
+                        groups.forget_topic(topic.name());
+                        Ok(topic)
+                    }
                     Ok(false) => Err((ResponseError::UnknownTopicOrPartition, "no such topic".to_owned())),
                     Err(error) => Err((ResponseError::KafkaStorageError, error.to_string())),
                 }

@@ -2,7 +2,7 @@
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
-use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse, TopicName};
+use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
 
 use super::Request;
 use crate::connection::Context;
@@ -23,7 +23,7 @@ pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, M
     );
     let now_ms = unix_ms();
     let mut offsets = Vec::new();
-    let mut topics: Vec<(TopicName, Vec<(i32, Option<ResponseError>)>)> = Vec::with_capacity(body.topics.len());
+    let mut topics = Vec::with_capacity(body.topics.len());
     for topic in body.topics {
         let known = log.topic(&topic.name);
         let mut partitions = Vec::with_capacity(topic.partitions.len());

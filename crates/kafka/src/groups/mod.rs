@@ -282,6 +282,15 @@ impl Groups {
         }
     }
 
+    /// A deleted topic takes its committed offsets along: one made anew under its name begins at 0.
+    pub(crate) fn forget_topic(&self, topic: &str) {
+        for group_id in self.offsets.groups() {
+            if let Err(error) = self.offsets.forget(&group_id, unix_ms(), |place, _| place.0 == topic) {
+                tracing::warn!(group = group_id, topic, %error, "cannot forget the offsets of a deleted topic");
+            }
+        }
+    }
+
     fn expire_offsets(&self) {
         let now_ms = unix_ms();
         let oldest_ms = now_ms - self.config.offsets_retention.as_millis() as i64;

@@ -78,7 +78,6 @@ impl OffsetStore {
             retention_bytes: Some((4 * SNAPSHOT_EVERY_BYTES + 3 * bytes_max) as u64),
             segment_bytes: SNAPSHOT_EVERY_BYTES as u64,
             max_batch_bytes: BATCH_BYTES_MAX,
-            ..TopicSettings::default()
         };
         let topic = log.ensure_topic(OFFSETS_TOPIC, settings)?;
         let partition = topic.partition(0).ok_or(CreateTopicError::InvalidPartitions(0))?.clone();
@@ -305,9 +304,64 @@ fn read_value(mut bytes: &[u8]) -> Option<Committed> {
 
 #[cfg(test)]
 mod tests {
+    use playhouse_log::LogConfig;
+    use playhouse_log::disk::RealDisk;
     use proptest::prelude::*;
 
     use super::*;
+
+    const LIMIT: usize = 16 << 10;
+
+    fn committed(offset: i64) -> Committed {
+        Committed { offset, leader_epoch: 0, metadata: String::new(), commit_time_ms: 1 }
+    }
+
+    fn place(partition: i32) -> TopicPartition {
+        ("events".to_owned(), partition)
+    }
+
+    #[tokio::test]
+    async fn many_commits_take_bounded_space_and_none_is_forgotten() {
+        let directory = tempfile::tempdir().unwrap();
+        let open = || playhouse_log::Log::open(Arc::new(RealDisk), directory.path(), LogConfig::default()).unwrap();
+        let log = open();
+        let store = OffsetStore::open(&log, LIMIT).unwrap();
+        store.commit("idle", vec![(place(0), committed(7))], 1).unwrap();
+        let mut written = 0;
+        for round in 0..4_000 {
+            let appended = store.commit("busy", vec![(place(round % 3), committed(i64::from(round)))], 1).unwrap();
+            if round % 50 == 0 {
+                store.durable(appended.unwrap()).await.unwrap();
+                written = written.max(log.size_bytes());
+                log.retain().unwrap();
+            }
+        }
+        store.forget("idle", 1, |place, _| place.1 == 99).unwrap();
+        let last = store.commit("late", vec![(place(0), committed(1))], 1).unwrap().unwrap();
+        store.durable(last).await.unwrap();
+        assert!(store.partition.log_start_offset() > 0, "retention has deleted what snapshots replaced");
+        assert!(written < 8 * (SNAPSHOT_EVERY_BYTES + LIMIT) as u64, "{written} bytes");
+        log.close().unwrap();
+        let log = open();
+        let store = OffsetStore::open(&log, LIMIT).unwrap();
+        assert_eq!(store.get("idle", &place(0)), Some(committed(7)));
+        assert_eq!(store.all("busy").iter().map(|(_, it)| it.offset).collect::<Vec<_>>(), [3999, 3997, 3998]);
+        assert_eq!(store.groups(), ["busy", "idle", "late"]);
+    }
+
+    #[tokio::test]
+    async fn commits_beyond_the_limit_are_refused_and_forgetting_makes_room() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = playhouse_log::Log::open(Arc::new(RealDisk), directory.path(), LogConfig::default()).unwrap();
+        let store = OffsetStore::open(&log, LIMIT).unwrap();
+        let offsets = || (0..1_000).map(|partition| (place(partition), committed(1))).collect();
+        assert!(matches!(store.commit("group", offsets(), 1), Err(CommitError::Full(LIMIT))));
+        assert!(!store.has("group"));
+        store.commit("group", vec![(place(1), committed(1))], 1).unwrap();
+        store.forget("group", 1, |_, _| true).unwrap();
+        assert!(!store.has("group"));
+        assert_eq!(store.state.lock().live_bytes, 0);
+    }
 
     proptest! {
         #[test]

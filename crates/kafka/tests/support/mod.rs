@@ -40,8 +40,17 @@ impl Broker {
         Broker::open(tempfile::tempdir().unwrap(), config).await
     }
 
+    pub async fn start_with_disk_budget(bytes: u64) -> Broker {
+        let log = LogConfig { disk_budget_bytes: bytes, ..LogConfig::default() };
+        Broker::open_with(tempfile::tempdir().unwrap(), KafkaConfig::default(), log).await
+    }
+
     async fn open(directory: TempDir, config: KafkaConfig) -> Broker {
-        let (log, gate) = open_gate(directory.path());
+        Broker::open_with(directory, config, LogConfig::default()).await
+    }
+
+    async fn open_with(directory: TempDir, config: KafkaConfig, log: LogConfig) -> Broker {
+        let (log, gate) = open_gate(directory.path(), log);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
@@ -71,8 +80,8 @@ impl Broker {
     }
 }
 
-fn open_gate(directory: &Path) -> (Arc<Log>, Arc<Gate>) {
-    let log = Log::open(Arc::new(RealDisk), directory, LogConfig::default()).unwrap();
+fn open_gate(directory: &Path, config: LogConfig) -> (Arc<Log>, Arc<Gate>) {
+    let log = Log::open(Arc::new(RealDisk), directory, config).unwrap();
     let config = GateConfig {
         default_topic: TOPIC.to_owned(),
         in_flight_bytes: 64 << 20,
