@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-
 use playhouse_generate::send::{Batch, Pace, SendError, Summary};
 use playhouse_generate::{Config, Generator, Share, Time};
 

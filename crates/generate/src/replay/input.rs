@@ -47,11 +47,11 @@ pub struct Item {
 
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
-    #[error("cannot open {name}: {source}")]
+    #[error("cannot open {name}")]
     Open { name: String, source: io::Error },
-    #[error("cannot read {name} after line {number}: {source}")]
+    #[error("cannot read {name} after line {number}")]
     Read { name: String, number: u64, source: io::Error },
-    #[error("{name} is not one JSON array, at element {number}: {source}")]
+    #[error("{name} is not one JSON array, at element {number}")]
     Array { name: String, number: u64, source: ArrayError },
 }
 

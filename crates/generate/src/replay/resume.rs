@@ -36,9 +36,9 @@ struct Stored {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ResumeError {
-    #[error("cannot read {path} to recognise it: {source}")]
+    #[error("cannot read {path} to recognise it")]
     Head { path: String, source: io::Error },
-    #[error("cannot keep the replay's progress in {path}: {source}")]
+    #[error("cannot keep the replay's progress in {path}")]
     Store { path: PathBuf, source: io::Error },
 }
 

@@ -74,8 +74,11 @@ pub async fn run(
     if interrupted {
         let _ = tokio::time::timeout(STOP_GRACE, courier.finish()).await;
     }
-    if let Some(resume) = resume {
-        resume.save(courier.acknowledged().max(skip), courier.summary())?;
+    let acknowledged = courier.acknowledged().max(skip);
+    if let Some(resume) = resume
+        && acknowledged > 0
+    {
+        resume.save(acknowledged, courier.summary())?;
     }
     outcome.transpose()?;
     Ok(Ending { summary: courier.summary().clone(), interrupted })

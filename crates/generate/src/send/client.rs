@@ -84,7 +84,7 @@ impl ClientConfig {
 
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    #[error("{target} did not take the events for {seconds} s: {cause}")]
+    #[error("{target} did not take the events within {seconds} s: {cause}")]
     GivenUp { target: String, seconds: u64, cause: String },
     #[error("{target} refuses the request: {status}{detail}")]
     Refused { target: String, status: StatusCode, detail: String },
@@ -199,7 +199,7 @@ impl Client {
             if begin.elapsed() + wait > self.config.patience {
                 return Err(SendError::GivenUp {
                     target: self.config.target.to_string(),
-                    seconds: begin.elapsed().as_secs(),
+                    seconds: self.config.patience.as_secs(),
                     cause,
                 });
             }
