@@ -14,7 +14,6 @@
 //!
 //! The engine knows the log, but no door and no product behind a store.
 
-mod directory;
 mod engine;
 pub mod epoch;
 mod position;

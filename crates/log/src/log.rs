@@ -12,7 +12,7 @@ use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::disk::{Disk, read_file, write_atomically};
+use crate::disk::{Disk, create_dir_durably, read_file, write_atomically};
 use crate::shared::{Shared, Wake};
 use crate::topic::topics_directory;
 use crate::{Clock, CreateTopicError, Partition, Topic, TopicSettings};
@@ -284,14 +284,11 @@ fn open_meta(disk: &dyn Disk, directory: &Path) -> io::Result<Meta> {
         if disk.exists(&topics) {
             return Err(damaged("topics without meta.json".into()));
         }
-        disk.create_dir_all(directory)?;
+        create_dir_durably(disk, directory)?;
         let id = Uuid::new_v4();
         write_meta(disk, directory, id, 0)?;
         disk.create_dir_all(&topics)?;
         disk.sync_dir(directory)?;
-        if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            disk.sync_dir(parent)?;
-        }
         return Ok(Meta { magic: MAGIC.into(), version: VERSION, id, next_producer_id: 0 });
     };
     let meta: Meta = serde_json::from_slice(&contents).map_err(|error| damaged(format!("meta.json: {error}")))?;

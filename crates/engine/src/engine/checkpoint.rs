@@ -6,6 +6,7 @@
 //! ```
 //! A checkpoint is written beside the last one and renamed into place; the last one goes once it is durable.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use playhouse_log::disk::Disk;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::EngineError;
 use crate::Position;
 use crate::epoch::{Identity, PartitionTime};
+use crate::sink::SinkMark;
 use crate::state::dedup::Manifest;
 
 const MAGIC: &[u8; 8] = b"PLAYSTAT";
@@ -29,6 +31,8 @@ pub(super) struct Meta {
     pub(super) position: Position,
     pub(super) watermarks_ms: Vec<Option<i64>>,
     pub(super) times: Vec<PartitionTime>,
+    /// By sink.
+    pub(super) sinks: BTreeMap<String, SinkMark>,
     /// By source; the ids in memory are the first sections.
     pub(super) dedup: Vec<Option<Manifest>>,
 }

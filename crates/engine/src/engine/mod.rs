@@ -129,21 +129,24 @@ impl Engine {
         let mut handles = Vec::new();
         let mut drivers = Vec::new();
         for attached in sinks {
+            let mark = runner.marks.get(&attached.name).cloned();
+            let name = attached.name.clone();
             let (driver, handle) = crate::sink::Driver::new(
                 attached.name,
                 attached.sink,
                 attached.stream,
                 runner.scope(),
+                mark,
                 runner.epochs.clone(),
                 stop_sinks.clone(),
             );
+            runner.sinks.push((name, handle.clone()));
             handles.push(handle);
             drivers.push(tokio::spawn(driver.run()));
         }
         let epochs = runner.epochs.clone();
         let views = runner.views.clone();
         let shared = runner.shared.clone();
-        runner.sinks = handles.clone();
         let stop = stop_engine.clone();
         let thread = std::thread::Builder::new()
             .name("engine".to_owned())

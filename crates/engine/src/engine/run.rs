@@ -1,5 +1,6 @@
 //! The engine's thread: recovery, then epoch after epoch.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use arrow::datatypes::TimestampMicrosecondType;
 use futures::future::select_all;
 use parking_lot::Mutex;
 use playhouse_log::Log;
-use playhouse_log::disk::Disk;
+use playhouse_log::disk::{Disk, create_dir_durably};
 use tokio_util::sync::CancellationToken;
 
 use super::checkpoint::{self, Checkpoint, Meta};
@@ -20,7 +21,7 @@ use super::status::{Shared, ViewStatus};
 use super::view::View;
 use super::{BadRecord, EngineConfig, EngineError};
 use crate::epoch::{Epoch, EpochLog, Header, Identity};
-use crate::sink::{DriverHandle, Scope};
+use crate::sink::{DriverHandle, Scope, SinkMark};
 use crate::sql::Pipeline;
 use crate::state::dedup::DedupSet;
 use crate::views::{Snapshot, Views};
@@ -48,7 +49,9 @@ pub(super) struct Runner {
     pub(super) epochs: Arc<EpochLog>,
     pub(super) views: Arc<Views>,
     pub(super) shared: Arc<Mutex<Shared>>,
-    pub(super) sinks: Vec<DriverHandle>,
+    pub(super) sinks: Vec<(String, DriverHandle)>,
+    /// As the last checkpoint has them.
+    pub(super) marks: BTreeMap<String, SinkMark>,
     sources: Vec<SourceReader>,
     dedup: Vec<Option<DedupSet>>,
     view_states: Vec<View>,
@@ -100,7 +103,7 @@ impl Runner {
                 (epochs, None, if rebuild { Start::Rebuild } else { Start::Continue })
             }
         };
-        crate::directory::create(&*disk, &checkpoints).map_err(|error| failed(&checkpoints, &error))?;
+        create_dir_durably(&*disk, &checkpoints).map_err(|error| failed(&checkpoints, &error))?;
 
         let mut view_states = Vec::new();
         for definition in &pipeline.views {
@@ -112,6 +115,7 @@ impl Runner {
             views: Arc::default(),
             shared: Arc::default(),
             sinks: Vec::new(),
+            marks: BTreeMap::new(),
             dedup: Vec::new(),
             view_states,
             position: Position::default(),
@@ -171,6 +175,7 @@ impl Runner {
             self.epoch_at_checkpoint = meta.epoch;
             self.clock_ms = meta.clock_ms;
             self.position = meta.position;
+            self.marks = meta.sinks;
             for (source, watermark) in self.sources.iter_mut().zip(&meta.watermarks_ms) {
                 source.watermark_ms = *watermark;
                 meta.times.iter().for_each(|time| source.restore_time(time));
@@ -294,7 +299,7 @@ impl Runner {
     }
 
     async fn find_fences(&mut self) {
-        for sink in &mut self.sinks {
+        for (_, sink) in &mut self.sinks {
             if let Some(position) = sink.first_position().await {
                 self.fences.push(position);
             }
@@ -477,7 +482,10 @@ impl Runner {
                 view.groups.checkpoint(&mut state);
                 sections.push(state);
             }
+            let marks: BTreeMap<String, SinkMark> =
+                self.sinks.iter().filter_map(|(name, sink)| Some((name.clone(), sink.mark()?))).collect();
             let meta = Meta {
+                sinks: marks.clone(),
                 identity: self.identity.clone(),
                 epoch: self.epoch,
                 clock_ms: self.clock_ms,
@@ -492,6 +500,7 @@ impl Runner {
                 dedup.remove_retired()?;
             }
             self.epoch_at_checkpoint = self.epoch;
+            self.marks = marks;
         }
         self.bytes_at_checkpoint = self.epochs.written_bytes();
         self.checkpoint_at = Instant::now();
@@ -502,7 +511,8 @@ impl Runner {
 
     /// Removes epochs that are in the checkpoint and in every sink.
     fn truncate(&self) -> Result<(), EngineError> {
-        let positions: Option<Vec<Position>> = self.sinks.iter().map(DriverHandle::needs_from).collect();
+        let needed = self.sinks.iter().map(|(name, sink)| sink.needs_from(self.marks.get(name)));
+        let positions: Option<Vec<Position>> = needed.collect();
         if let Some(positions) = positions {
             self.epochs.truncate(self.epoch_at_checkpoint, &positions)?;
         }
@@ -589,7 +599,7 @@ fn put_part(delta: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
 fn load_key(disk: &dyn Disk, directory: &Path) -> Result<[u8; 16], EngineError> {
     let path = directory.join("hash.key");
     let read = || {
-        crate::directory::create(disk, directory)?;
+        create_dir_durably(disk, directory)?;
         let file = disk.open(&path, true)?;
         let mut key = [0; 16];
         if file.read_at(&mut key, 0)? < key.len() {

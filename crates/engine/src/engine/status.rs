@@ -66,7 +66,7 @@ pub struct InputStatus {
 pub struct SinkReport {
     #[serde(flatten)]
     pub status: SinkStatus,
-    /// Records durable in the log and not yet committed by the sink.
+    /// Records durable in the log that the sink has not yet committed or passed over.
     pub lag: i64,
 }
 
@@ -140,7 +140,7 @@ pub(super) fn collect(shared: &Shared, log: &Log, epochs: &EpochLog, sinks: &[Dr
             .iter()
             .map(|sink| {
                 let status = sink.status();
-                SinkReport { lag: lag_of(&status.position), status }
+                SinkReport { lag: lag_of(&status.reached), status }
             })
             .collect(),
         epoch_log_bytes: epochs.size_bytes(),

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::record_batch::RecordBatch;
 use parking_lot::{Mutex, RwLock};
-use playhouse_log::disk::{Disk, DiskFile};
+use playhouse_log::disk::{Disk, DiskFile, create_dir_durably};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -156,7 +156,7 @@ impl EpochLog {
         if disk.exists(directory) {
             disk.remove_dir_all(directory).map_err(io)?;
         }
-        crate::directory::create(&*disk, directory).map_err(io)?;
+        create_dir_durably(&*disk, directory).map_err(io)?;
         let log = EpochLog {
             disk,
             directory: directory.to_owned(),

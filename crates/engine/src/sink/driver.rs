@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -16,10 +17,8 @@ const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(10);
 /// How long a sink may take for its last commit when the process stops.
 const LAST_COMMIT: Duration = Duration::from_millis(1_200);
-/// A position without rows is worth a commit only now and then: it lets the epoch log be truncated.
-const EMPTY_COMMIT_INTERVAL: Duration = Duration::from_secs(30);
 
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "state", content = "error")]
 pub enum SinkState {
     Opening,
@@ -31,7 +30,7 @@ pub enum SinkState {
     Stopped,
 }
 
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct SinkStatus {
     pub name: String,
     pub guarantee: &'static str,
@@ -39,10 +38,27 @@ pub struct SinkStatus {
     pub state: SinkState,
     /// Committed at the target.
     pub position: Position,
+    /// Before this, everything is committed or held no row for this sink.
+    pub reached: Position,
     /// Newest epoch committed since this process started.
     pub epoch: u64,
     pub rows_committed: u64,
     pub commits: u64,
+}
+
+/// How far a sink is, as checkpoints record it: epochs without rows for a sink are not worth a commit, so what it stores
+/// itself may lie behind.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SinkMark {
+    committed: Position,
+    reached: Position,
+}
+
+impl SinkMark {
+    /// Where to go on, given what the sink has stored: beyond it only if nothing was taken back at the target.
+    fn resume(&self, stored: Position) -> Position {
+        if stored.covers(&self.committed) && self.reached.covers(&stored) { self.reached.clone() } else { stored }
+    }
 }
 
 /// The engine's end of a driver.
@@ -63,9 +79,18 @@ impl DriverHandle {
         self.opened.wait_for(Option::is_some).await.ok()?.clone()
     }
 
-    /// Epochs before this position are no longer needed; `None` while the sink has not been reached.
-    pub(crate) fn needs_from(&self) -> Option<Position> {
-        self.opened.borrow().is_some().then(|| self.status.lock().position.clone())
+    /// For a checkpoint; `None` while the sink has not been reached.
+    pub(crate) fn mark(&self) -> Option<SinkMark> {
+        self.opened.borrow().is_some().then(|| {
+            let status = self.status.lock();
+            SinkMark { committed: status.position.clone(), reached: status.reached.clone() }
+        })
+    }
+
+    /// Epochs before this position are not needed after a restart, given the mark in the last checkpoint.
+    pub(crate) fn needs_from(&self, checkpointed: Option<&SinkMark>) -> Option<Position> {
+        let now = self.mark()?.committed;
+        Some(checkpointed.map_or(now.clone(), |mark| mark.resume(now)))
     }
 }
 
@@ -73,6 +98,7 @@ pub(crate) struct Driver {
     sink: Box<dyn Sink>,
     stream: usize,
     scope: Scope,
+    mark: SinkMark,
     epochs: Arc<EpochLog>,
     stop: CancellationToken,
     status: Arc<Mutex<SinkStatus>>,
@@ -93,6 +119,7 @@ impl Driver {
         sink: Box<dyn Sink>,
         stream: usize,
         scope: Scope,
+        mark: Option<SinkMark>,
         epochs: Arc<EpochLog>,
         stop: CancellationToken,
     ) -> (Driver, DriverHandle) {
@@ -101,13 +128,14 @@ impl Driver {
             guarantee: sink.guarantee(),
             state: SinkState::Opening,
             position: Position::default(),
+            reached: Position::default(),
             epoch: 0,
             rows_committed: 0,
             commits: 0,
         }));
         let (opened, receiver) = watch::channel(None);
         let handle = DriverHandle { status: status.clone(), opened: receiver };
-        (Driver { sink, stream, scope, epochs, stop, status, opened }, handle)
+        (Driver { sink, stream, scope, mark: mark.unwrap_or_default(), epochs, stop, status, opened }, handle)
     }
 
     pub(crate) async fn run(mut self) {
@@ -150,10 +178,8 @@ impl Driver {
             () = stop.cancelled() => return Ok(()),
         };
         let kept_from = self.epochs.start();
-        let position = match stored {
-            Some(position) => position,
-            None => Position::default(),
-        };
+        let stored = stored.unwrap_or_default();
+        let position = self.mark.resume(stored.clone());
         if !position.covers(&kept_from) {
             tracing::warn!(
                 sink = %self.status.lock().name,
@@ -162,7 +188,8 @@ impl Driver {
         }
         {
             let mut status = self.status.lock();
-            status.position = position.clone();
+            status.position = stored;
+            status.reached = position.clone();
             status.state = SinkState::Running;
         }
         self.opened.send_if_modified(|opened| {
@@ -190,10 +217,9 @@ impl Driver {
                     break;
                 }
             }
-            let deadline = staged.since.map(|since| {
-                let interval = if staged.rows > 0 { self.sink.commit_policy().interval } else { EMPTY_COMMIT_INTERVAL };
-                tokio::time::Instant::from_std(since + interval)
-            });
+            let deadline = staged
+                .since
+                .map(|since| tokio::time::Instant::from_std(since + self.sink.commit_policy().interval));
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {
@@ -226,7 +252,11 @@ impl Driver {
         }
         epoch.header.advance(&mut staged.position);
         staged.epoch = epoch.header.number;
-        staged.since.get_or_insert_with(Instant::now);
+        if staged.rows == 0 {
+            self.status.lock().reached = staged.position.clone();
+        } else {
+            staged.since.get_or_insert_with(Instant::now);
+        }
         Ok(())
     }
 
@@ -243,6 +273,7 @@ impl Driver {
         self.sink.commit(&staged.position).await?;
         let mut status = self.status.lock();
         status.position = staged.position.clone();
+        status.reached = staged.position.clone();
         status.epoch = staged.epoch;
         status.rows_committed += std::mem::take(&mut staged.rows);
         status.commits += 1;

@@ -2,7 +2,7 @@
 
 mod driver;
 
-pub(crate) use driver::{Driver, DriverHandle};
+pub(crate) use driver::{Driver, DriverHandle, SinkMark};
 pub use driver::{SinkState, SinkStatus};
 
 use arrow::datatypes::SchemaRef;

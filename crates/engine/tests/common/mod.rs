@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -21,7 +21,7 @@ use playhouse_log::disk::{Disk, SimulatedDisk};
 use playhouse_log::{Log, LogConfig, TimestampType, TopicSettings};
 
 pub const SQL: &str = "
-CREATE TABLE events (id TEXT NOT NULL, event_time TIMESTAMP NOT NULL, user_id TEXT NOT NULL)
+CREATE TABLE events (id TEXT NOT NULL, event_time TIMESTAMPTZ NOT NULL, user_id TEXT NOT NULL)
 WITH (connector='log', topic='events', format='json', fields='event_time=timestamp, user_id=user',
       dedup_key='id', dedup_window='24 hours', watermark='event_time', watermark_delay='10 seconds',
       idle_timeout='30 seconds');

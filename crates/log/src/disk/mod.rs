@@ -63,3 +63,15 @@ pub(crate) fn read_file(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u
     contents.truncate(read);
     Ok(Some(contents))
 }
+
+/// Creates a directory and its missing ancestors, and makes their entries durable.
+pub fn create_dir_durably(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|ancestor| !disk.exists(ancestor)).collect();
+    disk.create_dir_all(path)?;
+    for created in missing.into_iter().rev() {
+        if let Some(parent) = created.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            disk.sync_dir(parent)?;
+        }
+    }
+    Ok(())
+}

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hashbrown::HashSet;
-use playhouse_log::disk::Disk;
+use playhouse_log::disk::{Disk, create_dir_durably};
 use serde::{Deserialize, Serialize};
 use siphasher::sip128::{Hasher128, SipHasher13};
 
@@ -131,7 +131,7 @@ impl DedupSet {
         memory: &[u8],
     ) -> Result<DedupSet, DedupError> {
         let io = |source| DedupError::Io { path: directory.to_owned(), source };
-        crate::directory::create(&*disk, directory).map_err(io)?;
+        create_dir_durably(&*disk, directory).map_err(io)?;
         let runs = manifest.generations.iter().flatten();
         let kept: Vec<PathBuf> = runs
             .map(|entry| run::path(directory, entry.number))
