@@ -64,6 +64,8 @@ pub struct GroupConfig {
     pub initial_rebalance_delay: Duration,
     pub members_max: usize,
     pub groups_max: usize,
+    /// What members of all groups together may hold in subscriptions and assignments; joins beyond it are refused.
+    pub members_bytes_max: usize,
     /// Committed offsets of a group without members are forgotten after this.
     pub offsets_retention: Duration,
     /// Committed offsets of all groups together, in bytes; commits beyond it are refused.
@@ -78,6 +80,7 @@ impl Default for GroupConfig {
             initial_rebalance_delay: Duration::from_millis(100),
             members_max: 1000,
             groups_max: 10_000,
+            members_bytes_max: 64 << 20,
             offsets_retention: Duration::from_secs(7 * 24 * 3600),
             offsets_bytes_max: 16 << 20,
         }

@@ -5,8 +5,11 @@ mod support;
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, BytesMut};
-use kafka_protocol::messages::{ApiVersionsRequest, MetadataRequest};
-use playhouse_kafka::KafkaConfig;
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
+use kafka_protocol::messages::{ApiVersionsRequest, GroupId, JoinGroupRequest, MetadataRequest};
+use kafka_protocol::protocol::StrBytes;
+use playhouse_kafka::{GroupConfig, KafkaConfig};
 use support::Broker;
 use tokio::io::AsyncWriteExt;
 
@@ -98,4 +101,23 @@ async fn stopping_answers_who_waits() {
     broker.stop().await;
     assert!(began.elapsed() < Duration::from_secs(2));
     assert!(client.is_closed().await);
+}
+
+#[tokio::test]
+async fn members_beyond_the_memory_limit_are_refused() {
+    let groups = GroupConfig { members_bytes_max: 1000, ..GroupConfig::default() };
+    let broker = Broker::start_with(KafkaConfig { groups, ..KafkaConfig::default() }).await;
+    let mut client = broker.client().await;
+    for (size, expected) in [(100, 0), (2000, ResponseError::GroupMaxSizeReached.code())] {
+        let protocol = JoinGroupRequestProtocol::default()
+            .with_name(StrBytes::from_static_str("range"))
+            .with_metadata(vec![0; size].into());
+        let request = JoinGroupRequest::default()
+            .with_group_id(GroupId(StrBytes::from_string(format!("group-{size}"))))
+            .with_session_timeout_ms(10_000)
+            .with_rebalance_timeout_ms(10_000)
+            .with_protocol_type(StrBytes::from_static_str("consumer"))
+            .with_protocols(vec![protocol]);
+        assert_eq!(client.call(2, &request).await.error_code, expected, "{size} bytes");
+    }
 }

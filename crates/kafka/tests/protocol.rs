@@ -336,6 +336,13 @@ async fn a_batch_sent_twice_is_stored_once_and_a_gap_is_refused() {
     assert_eq!(fetch_values(&mut client, 0).await, ["a", "b"]);
 }
 
+/// The low byte of the attributes, set; the checksum comes too late to matter.
+fn with_attributes(batch: Bytes, attributes: u8) -> Bytes {
+    let mut bytes = batch.to_vec();
+    bytes[22] = attributes;
+    Bytes::from(bytes)
+}
+
 #[tokio::test]
 async fn bad_batches_are_refused_with_their_own_errors() {
     let broker = Broker::start().await;
@@ -346,6 +353,8 @@ async fn bad_batches_are_refused_with_their_own_errors() {
         (Bytes::from(corrupt), ResponseError::CorruptMessage),
         (batch(&["a"]).slice(..20), ResponseError::CorruptMessage),
         (Bytes::new(), ResponseError::InvalidRecord),
+        (with_attributes(batch(&["a"]), 0x10), ResponseError::InvalidRecord),
+        (with_attributes(batch(&["a"]), 0x20), ResponseError::InvalidRecord),
     ] {
         let response = client.call(9, &produce(-1, 0, records)).await;
         let partition = &response.responses[0].partition_responses[0];

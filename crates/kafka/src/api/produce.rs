@@ -12,6 +12,7 @@ use kafka_protocol::messages::produce_response::{
 };
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use playhouse_gate::{Origin, ProduceError, Reason};
+use playhouse_log::batch::split_first;
 use playhouse_log::{AppendError, Partition, TimestampType, Topic};
 
 use super::{Request, is_internal, topic_by_id};
@@ -57,7 +58,7 @@ pub(super) async fn handle(context: &Context, mut request: Request) -> Result<Re
                 Some(error) => Some(error),
                 None if by_id && topic.is_none() => Some(ResponseError::UnknownTopicId),
                 None if is_internal(&name) => Some(ResponseError::InvalidTopicException),
-                None if records.is_empty() => Some(ResponseError::InvalidRecord),
+                None if records.is_empty() || !is_plain(&records) => Some(ResponseError::InvalidRecord),
                 None => None,
             };
             let result = match refused {
@@ -112,6 +113,17 @@ pub(super) async fn handle(context: &Context, mut request: Request) -> Result<Re
         let throttle_ms = if throttled { THROTTLE.as_millis() as i32 } else { 0 };
         call.encode(&ProduceResponse::default().with_responses(responses).with_throttle_time_ms(throttle_ms))
     })))
+}
+
+/// Neither part of a transaction nor a control batch, which only a broker writes. What cannot be read is left to the log.
+fn is_plain(mut records: &[u8]) -> bool {
+    while let Ok((header, length)) = split_first(records) {
+        if header.is_transactional() || header.is_control() {
+            return false;
+        }
+        records = &records[length..];
+    }
+    true
 }
 
 fn stamps(topic: &Topic) -> bool {

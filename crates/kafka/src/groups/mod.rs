@@ -3,6 +3,7 @@
 //! [`state`] decides, [`offsets`] remembers; this module gives them time and concurrency. Group membership lives in memory
 //! only: after a restart members are told that they are unknown, and join again. Committed offsets are durable.
 
+mod member;
 mod offsets;
 mod state;
 #[cfg(test)]
@@ -21,11 +22,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::GroupConfig;
+use member::{Member, protocols_size};
 use offsets::{CommitError, OffsetStore};
+use state::State;
 
+pub(crate) use member::{Join, Joined, Sync, Synced};
 pub(crate) use offsets::{Committed, TopicPartition};
 pub use offsets::{GroupsError, OFFSETS_TOPIC};
-pub(crate) use state::{Join, Joined, State, Sync, Synced};
 
 /// As Kafka's `offset.metadata.max.bytes`.
 const METADATA_BYTES_MAX: usize = 4096;
@@ -110,6 +113,9 @@ impl Groups {
         }
         let (waiter, reply) = oneshot::channel();
         let mut groups = self.groups.lock();
+        if !self.has_room(&groups, protocols_size(&request.protocols)) {
+            return Err(ResponseError::GroupMaxSizeReached);
+        }
         if !groups.contains_key(group_id) {
             if !request.member_id.is_empty() {
                 return Err(ResponseError::UnknownMemberId);
@@ -128,6 +134,10 @@ impl Groups {
 
     pub(crate) fn sync(&self, group_id: &str, request: Sync) -> Result<oneshot::Receiver<Synced>, ResponseError> {
         let (waiter, reply) = oneshot::channel();
+        let more = request.assignments.iter().map(|(_, assignment)| assignment.len()).sum();
+        if more > 0 && !self.has_room(&self.groups.lock(), more) {
+            return Err(ResponseError::CoordinatorNotAvailable);
+        }
         self.with(group_id, |group, now_ms| {
             group.sync(request, now_ms, waiter);
             Ok(())
@@ -155,6 +165,15 @@ impl Groups {
         let left = self.with(group_id, |group, now_ms| group.leave(member_id, instance_id, now_ms));
         self.changed.notify_one();
         left
+    }
+
+    fn has_room(&self, groups: &HashMap<String, state::Group>, more: usize) -> bool {
+        let held: usize = groups.values().map(state::Group::size_bytes).sum();
+        let room = held + more <= self.config.members_bytes_max;
+        if !room {
+            tracing::warn!(limit = self.config.members_bytes_max, "consumer groups have reached their memory limit");
+        }
+        room
     }
 
     fn with<T>(
@@ -245,7 +264,7 @@ impl Groups {
             };
             return self.offsets.has(group_id).then_some(empty);
         };
-        let describe = |(id, member): (&String, &state::Member)| MemberDescription {
+        let describe = |(id, member): (&String, &Member)| MemberDescription {
             id: id.clone(),
             instance_id: member.instance_id.clone(),
             client_id: member.client_id.clone(),

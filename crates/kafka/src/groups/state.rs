@@ -15,6 +15,8 @@ use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use tokio::sync::oneshot;
 
+use super::member::{Join, Joined, Member, Sync, Synced};
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
     Empty,
@@ -31,105 +33,6 @@ impl State {
             State::PreparingRebalance => "PreparingRebalance",
             State::CompletingRebalance => "CompletingRebalance",
             State::Stable => "Stable",
-        }
-    }
-}
-
-#[derive(Debug, Clone)]
-pub(crate) struct Join {
-    /// Empty for a newcomer.
-    pub(crate) member_id: String,
-    /// The id a newcomer gets.
-    pub(crate) fresh_member_id: String,
-    /// Whether a newcomer must come again with the id it was given (KIP-394).
-    pub(crate) member_id_required: bool,
-    pub(crate) instance_id: Option<String>,
-    pub(crate) client_id: String,
-    pub(crate) client_host: String,
-    pub(crate) session_timeout_ms: u64,
-    pub(crate) rebalance_timeout_ms: u64,
-    pub(crate) protocol_type: String,
-    /// In the order the member prefers them.
-    pub(crate) protocols: Vec<(String, Bytes)>,
-}
-
-#[derive(Debug, Default, Clone, PartialEq)]
-pub(crate) struct Joined {
-    pub(crate) error: Option<ResponseError>,
-    pub(crate) generation: i32,
-    pub(crate) protocol_type: Option<String>,
-    pub(crate) protocol: Option<String>,
-    pub(crate) leader: String,
-    pub(crate) member_id: String,
-    /// For the leader: member id, instance id, metadata.
-    pub(crate) members: Vec<(String, Option<String>, Bytes)>,
-}
-
-impl Joined {
-    fn failed(error: ResponseError, member_id: &str) -> Joined {
-        Joined { error: Some(error), generation: -1, member_id: member_id.to_owned(), ..Joined::default() }
-    }
-}
-
-#[derive(Debug, Default, Clone, PartialEq)]
-pub(crate) struct Synced {
-    pub(crate) error: Option<ResponseError>,
-    pub(crate) protocol_type: Option<String>,
-    pub(crate) protocol: Option<String>,
-    pub(crate) assignment: Bytes,
-}
-
-impl Synced {
-    fn failed(error: ResponseError) -> Synced {
-        Synced { error: Some(error), ..Synced::default() }
-    }
-}
-
-#[derive(Debug)]
-pub(crate) struct Sync {
-    pub(crate) member_id: String,
-    pub(crate) instance_id: Option<String>,
-    pub(crate) generation: i32,
-    pub(crate) protocol_type: Option<String>,
-    pub(crate) protocol: Option<String>,
-    /// From the leader.
-    pub(crate) assignments: Vec<(String, Bytes)>,
-}
-
-#[derive(Debug)]
-pub(crate) struct Member {
-    pub(crate) instance_id: Option<String>,
-    pub(crate) client_id: String,
-    pub(crate) client_host: String,
-    session_timeout_ms: u64,
-    rebalance_timeout_ms: u64,
-    protocols: Vec<(String, Bytes)>,
-    pub(crate) assignment: Bytes,
-    seen_ms: u64,
-    joining: Option<oneshot::Sender<Joined>>,
-    syncing: Option<oneshot::Sender<Synced>>,
-    synced: bool,
-}
-
-impl Member {
-    fn metadata(&self, protocol: &str) -> Bytes {
-        self.protocols.iter().find(|(name, _)| name == protocol).map(|(_, bytes)| bytes.clone()).unwrap_or_default()
-    }
-
-    fn expires_ms(&self) -> Option<u64> {
-        // Who waits for us sends no heartbeats.
-        (self.joining.is_none() && self.syncing.is_none()).then(|| self.seen_ms + self.session_timeout_ms)
-    }
-
-    fn answer_join(&mut self, reply: Joined) {
-        if let Some(waiter) = self.joining.take() {
-            let _ = waiter.send(reply);
-        }
-    }
-
-    fn answer_sync(&mut self, reply: Synced) {
-        if let Some(waiter) = self.syncing.take() {
-            let _ = waiter.send(reply);
         }
     }
 }
@@ -190,6 +93,11 @@ impl Group {
 
     pub(crate) fn metadata(&self, member: &Member) -> Bytes {
         member.metadata(self.protocol())
+    }
+
+    /// What its members hold in memory, about.
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.members.values().map(Member::size_bytes).sum()
     }
 
     /// Nobody is in it nor was told to come again.
@@ -474,7 +382,7 @@ impl Group {
             return true;
         }
         self.protocol_type.as_ref() == Some(&request.protocol_type)
-            && request.protocols.iter().any(|(name, _)| others().all(|member| supports(member, name)))
+            && request.protocols.iter().any(|(name, _)| others().all(|member| member.supports(name)))
     }
 
     fn add(&mut self, id: String, request: Join, now_ms: u64, waiter: oneshot::Sender<Joined>) {
@@ -591,7 +499,7 @@ impl Group {
 
     /// The protocol that most members like best among those that all know.
     fn vote(&self) -> Option<String> {
-        let candidate = |name: &str| self.members.values().all(|member| supports(member, name));
+        let candidate = |name: &str| self.members.values().all(|member| member.supports(name));
         let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
         for member in self.members.values() {
             if let Some((name, _)) = member.protocols.iter().find(|(name, _)| candidate(name)) {
@@ -614,8 +522,4 @@ impl Group {
             member_id: id.to_owned(),
         }
     }
-}
-
-fn supports(member: &Member, protocol: &str) -> bool {
-    member.protocols.iter().any(|(name, _)| name == protocol)
 }

@@ -2,6 +2,7 @@ use bytes::Bytes;
 use kafka_protocol::ResponseError::*;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
+use super::member::*;
 use super::state::*;
 
 const SESSION_MS: u64 = 10_000;
