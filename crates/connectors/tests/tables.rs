@@ -37,8 +37,9 @@ impl Table {
     fn postgres() -> Self {
         let address = std::env::var("PLAYHOUSE_TEST_POSTGRES")
             .expect("set PLAYHOUSE_TEST_POSTGRES, such as postgres://postgres@127.0.0.1:5432/postgres");
-        let store = TablesStore::open(&address, Path::new("unused")).expect("a good address");
         let name = format!("events_{}", uuid::Uuid::new_v4().simple());
+        let named = format!("{address}?application_name={name}");
+        let store = TablesStore::open(&named, Path::new("unused")).expect("a good address");
         Self { store, name, at: At::Postgres(address), _data: tempfile::tempdir().expect("a directory") }
     }
 
@@ -162,7 +163,7 @@ async fn unstorable_values_stop_nobody(table: &Table) {
     let scope = scope();
     let mut sink = table.keyed();
     sink.open(&scope).await.expect("opened");
-    let deep = "[".repeat(100_000);
+    let deep = "[".repeat(100_000) + &"]".repeat(100_000);
     let values = [
         ("nul\0id", Some("{}")),
         ("escape", Some(r#"{"a":"\u0000"}"#)),
@@ -303,7 +304,7 @@ async fn a_lost_connection_is_unavailable_and_loses_nothing() {
     let mut sink = table.keyed();
     sink.open(&scope).await.expect("opened");
     sink.write(&rows(&[("a", Some(1))])).await.expect("staged");
-    table.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'playhouse' AND state = 'idle'").await;
+    table.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{table}'").await;
     let lost = sink.commit(&position(&[(0, 1)])).await;
     assert!(matches!(lost, Err(SinkError::Unavailable(_))), "{lost:?}");
     assert_eq!(sink.open(&scope).await.expect("opened again"), None);

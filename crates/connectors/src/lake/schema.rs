@@ -47,6 +47,9 @@ fn delta_type(arrow: &ArrowType) -> Option<DataType> {
 
 /// What is wrong with the table that exists; `None` where the rows fit.
 pub(super) fn mismatch(table: &Schema, rows: &Schema) -> Option<String> {
+    if let Some(extra) = table.fields().iter().find(|field| rows.index_of(field.name()).is_err()) {
+        return Some(format!("has a column \"{}\" that the rows do not have", extra.name()));
+    }
     for (index, field) in rows.fields().iter().enumerate() {
         let Ok(found) = table.field_with_name(field.name()) else {
             return Some(format!("has no column \"{}\" ({})", field.name(), field.data_type()));
@@ -66,6 +69,5 @@ pub(super) fn mismatch(table: &Schema, rows: &Schema) -> Option<String> {
             return Some(format!("has column \"{}\" at another place", field.name()));
         }
     }
-    let extra = table.fields().iter().find(|field| rows.index_of(field.name()).is_err());
-    extra.map(|field| format!("has a column \"{}\" that the rows do not have", field.name()))
+    None
 }
