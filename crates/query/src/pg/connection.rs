@@ -2,9 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,7 +14,6 @@ use pgwire::messages::response::GssEncResponse;
 use pgwire::messages::response::SslResponse;
 use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage, SslNegotiationMetaMessage};
 use pgwire::tokio::server::{PgWireMessageServerCodec, process_error, process_message};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::codec::Framed;
@@ -27,6 +24,7 @@ use super::cancel::{Session, Sessions};
 use super::context::Base;
 use super::cursor::Prepared;
 use super::errors::{error, fatal, info, user};
+use super::frames::Checked;
 use super::service::Service;
 use crate::{Catalog, QueryError};
 
@@ -36,7 +34,7 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Where the wire library's `SET statement_timeout` keeps it.
 const TIMEOUT_SETTING: &str = "statement_timeout_ms";
 
-type Client = Framed<Bounded, PgWireMessageServerCodec<Prepared>>;
+type Client = Framed<Checked, PgWireMessageServerCodec<Prepared>>;
 
 /// What all connections share.
 pub(super) struct Door {
@@ -184,7 +182,7 @@ fn framed(socket: TcpStream, peer: SocketAddr, message_bytes_max: usize) -> Clie
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
-    let socket = Bounded { socket, frames: Frames::new(message_bytes_max) };
+    let socket = Checked::new(socket, message_bytes_max);
     Framed::new(socket, PgWireMessageServerCodec::new(DefaultClient::new(peer, false)))
 }
 
@@ -193,87 +191,9 @@ async fn next(client: &mut Client) -> Result<PgWireFrontendMessage, Option<Error
     match client.next().await {
         Some(Ok(message)) => Ok(message),
         Some(Err(PgWireError::IoError(failed))) if failed.kind() == io::ErrorKind::InvalidData => {
-            Err(Some(fatal("54000", failed.to_string())))
+            Err(Some(fatal("08P01", failed.to_string())))
         }
         Some(Err(PgWireError::IoError(_))) | None => Err(None),
         Some(Err(failed)) => Err(Some(fatal("08P01", failed.to_string()))),
-    }
-}
-
-/// A socket that refuses messages that announce more bytes than the limit, before they are buffered.
-struct Bounded {
-    socket: TcpStream,
-    frames: Frames,
-}
-
-impl AsyncRead for Bounded {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut this.socket).poll_read(context, buffer);
-        if let Poll::Ready(Ok(())) = &polled {
-            this.frames.follow(&buffer.filled()[before..])?;
-        }
-        polled
-    }
-}
-
-impl AsyncWrite for Bounded {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write(context, bytes)
-    }
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_flush(context)
-    }
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_shutdown(context)
-    }
-}
-
-/// Follows the length fields in the bytes that pass.
-struct Frames {
-    limit: usize,
-    /// Before the start-up message the messages carry no type byte.
-    started: bool,
-    header: Vec<u8>,
-    body_left: usize,
-}
-
-/// The requests that come before the start-up message: for TLS, for GSS encryption.
-const BEFORE_STARTUP: [u32; 2] = [80_877_103, 80_877_104];
-
-impl Frames {
-    fn new(limit: usize) -> Frames {
-        Frames { limit, started: false, header: Vec::with_capacity(8), body_left: 0 }
-    }
-
-    fn follow(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            let skipped = self.body_left.min(bytes.len());
-            self.body_left -= skipped;
-            bytes = &bytes[skipped..];
-            let (length_at, header_bytes) = if self.started { (1, 5) } else { (0, 8) };
-            while self.header.len() < header_bytes && !bytes.is_empty() {
-                self.header.push(bytes[0]);
-                bytes = &bytes[1..];
-            }
-            if self.header.len() < header_bytes {
-                return Ok(());
-            }
-            let number = |at: usize| {
-                u32::from_be_bytes([self.header[at], self.header[at + 1], self.header[at + 2], self.header[at + 3]])
-            };
-            // The length counts itself, but not the type byte.
-            let length = number(length_at) as usize;
-            let left = (length + length_at).checked_sub(header_bytes);
-            let Some(left) = left.filter(|_| length <= self.limit) else {
-                let message = format!("a message of {length} bytes: the limit is {} bytes", self.limit);
-                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
-            };
-            self.started = self.started || !BEFORE_STARTUP.contains(&number(4));
-            self.body_left = left;
-            self.header.clear();
-        }
-        Ok(())
     }
 }

@@ -35,6 +35,8 @@ impl Base {
         options.sql_parser.dialect = Dialect::PostgreSQL;
         options.sql_parser.map_string_types_to_utf8view = false;
         options.execution.parquet.schema_force_view_types = false;
+        // Set aside by every running sort, so small beside the whole.
+        options.execution.sort_spill_reservation_bytes = 2 << 20;
         options.execution.time_zone = Some("+00:00".to_owned());
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(FairSpillPool::new(config.memory_bytes)))

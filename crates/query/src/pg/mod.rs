@@ -1,7 +1,7 @@
 //! The PostgreSQL door: any PostgreSQL client may ask, in SQL, and nothing can be written.
 //!
 //! - [`PgServer`]: listener, connection limit, shutdown;
-//! - [`connection`]: one client: messages of bounded size, statement timeout, cancel requests;
+//! - [`connection`]: one client: statement timeout, cancel requests; [`frames`]: messages of bounded size, well-formed;
 //! - [`service`]: simple and extended queries; every statement runs on a session of its own that carries its snapshot;
 //! - [`statements`]: which statements pass; [`session`]: those that DataFusion does not see (SET, BEGIN, cursors);
 //! - [`errors`]: SQLSTATE codes.
@@ -13,6 +13,7 @@ mod connection;
 mod context;
 mod cursor;
 mod errors;
+mod frames;
 mod service;
 mod session;
 mod statements;

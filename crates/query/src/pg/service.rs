@@ -22,6 +22,7 @@ use futures::{Sink, SinkExt};
 use pgwire::api::portal::{Format, Portal, PortalExecutionState};
 use pgwire::api::query::{
     ExtendedQueryHandler, SimpleQueryHandler, send_execution_response, send_partial_query_response,
+    send_query_response, send_ready_for_query,
 };
 use pgwire::api::results::{DescribePortalResponse, DescribeStatementResponse, FieldInfo, QueryResponse, Response};
 use pgwire::api::stmt::{QueryParser, StoredStatement};
@@ -31,13 +32,14 @@ use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::extendedquery::{Bind, BindComplete, Execute};
 use pgwire::messages::response::EmptyQueryResponse;
+use pgwire::messages::simplequery::Query;
 use pgwire::types::format::FormatOptions;
 
 use super::context::Base;
 use super::cursor::{self, Prepared};
-use super::errors::{engine, error, from_parser, info, user};
+use super::errors::{engine, error, from_parser, user};
 use super::session;
-use super::statements::{Kind, classify, verify};
+use super::statements::{Kind, check_depth, classify, verify};
 
 pub(super) struct Service {
     base: Arc<Base>,
@@ -86,6 +88,32 @@ pub(super) async fn rows(
 
 #[async_trait]
 impl SimpleQueryHandler for Service {
+    /// One statement after the other: each is run when the one before has been answered, and the first error is the last.
+    async fn on_query<C>(&self, client: &mut C, query: Query) -> PgWireResult<()>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        client.set_state(PgWireConnectionState::QueryInProgress);
+        let statements = self.parser.parse(&query.query)?;
+        if statements.is_empty() {
+            client.feed(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new())).await?;
+        }
+        for statement in &statements {
+            match self.simple(statement, client).await? {
+                Response::Query(rows) => send_query_response(client, rows, true).await?,
+                Response::Execution(tag) | Response::TransactionStart(tag) | Response::TransactionEnd(tag) => {
+                    send_execution_response(client, tag).await?;
+                }
+                _ => return Err(user(error("0A000", "this response is not supported"))),
+            }
+        }
+        client.set_state(PgWireConnectionState::ReadyForQuery);
+        send_ready_for_query(client, client.transaction_status()).await
+    }
+
     async fn do_query<C>(&self, client: &mut C, query: &str) -> PgWireResult<Vec<Response>>
     where
         C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
@@ -93,20 +121,9 @@ impl SimpleQueryHandler for Service {
         C::Error: Debug,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
-        let statements = self.parser.parse(query)?;
-        if statements.is_empty() {
-            return Ok(vec![Response::EmptyQuery]);
-        }
-        let mut responses = Vec::with_capacity(statements.len());
-        for statement in &statements {
-            match self.simple(statement, client).await {
-                Ok(response) => responses.push(response),
-                // What came before it has been answered; what follows is not run.
-                Err(failed) => {
-                    responses.push(Response::Error(Box::new(info(failed))));
-                    break;
-                }
-            }
+        let mut responses = Vec::new();
+        for statement in &self.parser.parse(query)? {
+            responses.push(self.simple(statement, client).await?);
         }
         Ok(responses)
     }
@@ -209,20 +226,9 @@ impl ExtendedQueryHandler for Service {
         let state = portal.state();
         let mut state = state.lock().await;
         if matches!(&*state, PortalExecutionState::Initial) {
-            let status = client.transaction_status();
             match ExtendedQueryHandler::do_query(self, client, &portal, max_rows).await? {
                 Response::Query(rows) => *state = PortalExecutionState::Suspended(cursor::fused(rows)),
-                Response::TransactionStart(tag) => {
-                    send_execution_response(client, tag).await?;
-                    client.set_transaction_status(status.to_in_transaction_state());
-                    *state = PortalExecutionState::Finished;
-                }
-                Response::TransactionEnd(tag) => {
-                    send_execution_response(client, tag).await?;
-                    client.set_transaction_status(status.to_idle_state());
-                    *state = PortalExecutionState::Finished;
-                }
-                Response::Execution(tag) => {
+                Response::Execution(tag) | Response::TransactionStart(tag) | Response::TransactionEnd(tag) => {
                     send_execution_response(client, tag).await?;
                     *state = PortalExecutionState::Finished;
                 }
@@ -285,6 +291,7 @@ pub(super) struct StatementParser {
 
 impl StatementParser {
     fn parse(&self, query: &str) -> PgWireResult<Vec<Statement>> {
+        check_depth(query).map_err(user)?;
         self.sql.parse(query).map_err(|found| user(from_parser(&found)))
     }
 

@@ -24,14 +24,18 @@ pub(super) async fn answer(
     refuse_in_failed_transaction(statement, client)?;
     let done = |tag: &str| Ok(Response::Execution(Tag::new(tag)));
     match statement {
-        Statement::StartTransaction { .. } => match client.transaction_status() {
-            TransactionStatus::Idle => Ok(Response::TransactionStart(Tag::new("BEGIN"))),
-            _ => done("BEGIN"),
-        },
-        Statement::Rollback { savepoint: Some(_), .. } => done("ROLLBACK"),
+        Statement::StartTransaction { .. } => {
+            client.set_transaction_status(TransactionStatus::Transaction);
+            Ok(Response::TransactionStart(Tag::new("BEGIN")))
+        }
+        Statement::Rollback { savepoint: Some(_), .. } => {
+            client.set_transaction_status(TransactionStatus::Transaction);
+            Ok(Response::TransactionStart(Tag::new("ROLLBACK")))
+        }
         Statement::Commit { .. } | Statement::Rollback { .. } => {
             client.portal_store().clear_portals();
             let failed = client.transaction_status() == TransactionStatus::Error;
+            client.set_transaction_status(TransactionStatus::Idle);
             let commit = matches!(statement, Statement::Commit { .. }) && !failed;
             Ok(Response::TransactionEnd(Tag::new(if commit { "COMMIT" } else { "ROLLBACK" })))
         }

@@ -3,9 +3,16 @@
 use datafusion::execution::context::SQLOptions;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::Statement;
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use pgwire::error::{ErrorInfo, PgWireError};
 
-use super::errors::{engine, error};
+use super::errors::{engine, error, from_parser};
+
+/// Operators in one message. A chain of them (`a or b or c …`) becomes a tree as deep as it is long, and what walks the
+/// tree recurses: without a limit, one long chain would overflow the stack and end the process.
+const OPERATORS_MAX: usize = 400;
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -49,6 +56,63 @@ pub(super) fn classify(statement: &Statement) -> Result<Kind, ErrorInfo> {
         | Statement::Truncate(_)
         | Statement::Copy { .. } => Err(refusal("25006", statement)),
         _ => Err(refusal("0A000", statement)),
+    }
+}
+
+/// Refuses what would nest too deeply, before a tree is made of it.
+pub(super) fn check_depth(sql: &str) -> Result<(), ErrorInfo> {
+    let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize().map_err(|found| from_parser(&found.into()))?;
+    let operators = tokens.iter().filter(|token| deepens(token)).count();
+    if operators > OPERATORS_MAX {
+        let mut info = error("54001", format!("{operators} operators in one statement: the limit is {OPERATORS_MAX}"));
+        info.hint = Some("write a long chain of OR as IN (…) or as a join with VALUES".to_owned());
+        return Err(info);
+    }
+    Ok(())
+}
+
+fn deepens(token: &Token) -> bool {
+    match token {
+        Token::Word(word) => matches!(
+            word.keyword,
+            Keyword::AND
+                | Keyword::OR
+                | Keyword::NOT
+                | Keyword::IS
+                | Keyword::AT
+                | Keyword::LIKE
+                | Keyword::ILIKE
+                | Keyword::SIMILAR
+                | Keyword::BETWEEN
+                | Keyword::COLLATE
+                | Keyword::OPERATOR
+                | Keyword::NOTNULL
+                | Keyword::UNION
+                | Keyword::EXCEPT
+                | Keyword::INTERSECT
+                | Keyword::JOIN
+                | Keyword::OVERLAPS
+                | Keyword::XOR
+                | Keyword::DIV
+                | Keyword::IN
+        ),
+        Token::Number(..)
+        | Token::SingleQuotedString(_)
+        | Token::DollarQuotedString(_)
+        | Token::EscapedStringLiteral(_)
+        | Token::NationalStringLiteral(_)
+        | Token::HexStringLiteral(_)
+        | Token::UnicodeStringLiteral(_)
+        | Token::Whitespace(_)
+        | Token::Placeholder(_)
+        | Token::Comma
+        | Token::Period
+        | Token::SemiColon
+        | Token::LParen
+        | Token::RParen
+        | Token::RBracket
+        | Token::EOF => false,
+        _ => true,
     }
 }
 
