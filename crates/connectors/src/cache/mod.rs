@@ -51,9 +51,8 @@ impl CacheStore {
             Some("rediss") => Err(SinkError::Fatal(
                 "cache: TLS to Redis is not built in yet; use redis:// over a trusted network".into(),
             )),
-            _ => Err(SinkError::Fatal(format!(
-                "cache = \"{address}\" is neither \"embedded\" nor \"redis://host:port\""
-            ))),
+            // Not the address itself: it may have a password.
+            _ => Err(SinkError::Fatal("cache is neither \"embedded\" nor \"redis://host:port\"".into())),
         }
     }
 

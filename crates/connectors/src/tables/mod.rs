@@ -56,8 +56,27 @@ impl Counters {
     fn count_replaced(&self) {
         self.replaced.fetch_add(1, Ordering::Relaxed);
     }
-    fn count_refused(&self) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
+    /// After the commit that keeps them; one line of log, however many they are.
+    fn report_refused(&self, sink: &str, refused: &Refused) {
+        if let Some(reason) = &refused.last_reason {
+            self.refused.fetch_add(refused.rows, Ordering::Relaxed);
+            let rows = refused.rows;
+            tracing::warn!(sink, rows, reason, "rows refused by the table, kept in playhouse_refused");
+        }
+    }
+}
+
+/// Rows that one commit could not put into the table.
+#[derive(Debug, Default)]
+struct Refused {
+    rows: u64,
+    last_reason: Option<String>,
+}
+
+impl Refused {
+    fn add(&mut self, reason: String) {
+        self.rows += 1;
+        self.last_reason = Some(reason);
     }
 }
 
@@ -68,9 +87,10 @@ impl TablesStore {
             None if address == "embedded" => Server::Sqlite(Arc::new(sqlite::Database::new(data.join("tables.db")))),
             Some("postgres" | "postgresql") => Server::Postgres(Arc::new(postgres::config(address)?)),
             _ => {
-                return Err(SinkError::Fatal(format!(
-                    "tables = \"{address}\" is neither \"embedded\" nor \"postgres://user@host/database\""
-                )));
+                // Not the address itself: it may have a password.
+                return Err(SinkError::Fatal(
+                    "tables is neither \"embedded\" nor \"postgres://user@host/database\"".into(),
+                ));
             }
         };
         Ok(Self { server, counters: Arc::default() })

@@ -16,10 +16,10 @@ use playhouse_engine::{Position, TopicPartition};
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Config, Error, NoTls, Statement};
 
-use super::Counters;
 use super::cells::Cells;
 use super::copy;
 use super::shape::{Kind, Shape, qualified, quoted};
+use super::{Counters, Refused};
 use crate::progress::{self, Progress};
 use crate::rows::{RowWriter, row_bytes};
 
@@ -175,10 +175,11 @@ impl PostgresSink {
             open.position = stored;
             return step(open.client.batch_execute("ROLLBACK")).await;
         }
+        let mut refused = Refused::default();
         if !staged.is_empty() {
             let rows = concat_batches(self.shape.canonical_schema(), staged)
                 .map_err(|error| SinkError::Fatal(format!("{}: {error}", self.shape.sink)))?;
-            self.load(open, &rows).await?;
+            refused = self.load(open, &rows).await?;
         }
         let log_id = open.scope.log_id.to_string();
         for (partition, offset) in &next.0 {
@@ -187,12 +188,14 @@ impl PostgresSink {
             step(open.client.execute(&open.write_position, &values)).await?;
         }
         step(open.client.batch_execute("COMMIT")).await?;
+        self.counters.report_refused(&self.shape.sink, &refused);
         open.position = next.clone();
         Ok(())
     }
 
     /// Upserts all rows; where the server refuses the data, halves them until only the refused rows are left out.
-    async fn load(&self, open: &Open, rows: &RecordBatch) -> Result<(), SinkError> {
+    async fn load(&self, open: &Open, rows: &RecordBatch) -> Result<Refused, SinkError> {
+        let mut refused = Refused::default();
         let mut pieces = vec![(0, rows.num_rows())];
         while let Some((from, count)) = pieces.pop() {
             step(open.client.batch_execute("SAVEPOINT piece")).await?;
@@ -208,13 +211,15 @@ impl PostgresSink {
             }
             step(open.client.batch_execute("ROLLBACK TO SAVEPOINT piece; RELEASE SAVEPOINT piece")).await?;
             if count == 1 {
-                self.refuse(open, rows, from, &error).await?;
+                let reason = describe(&error);
+                self.refuse(open, rows, from, &reason).await?;
+                refused.add(reason);
             } else {
                 pieces.push((from + count / 2, count - count / 2));
                 pieces.push((from, count / 2));
             }
         }
-        Ok(())
+        Ok(refused)
     }
 
     async fn load_piece(&self, open: &Open, rows: &RecordBatch, from: usize, count: usize) -> Result<(), Error> {
@@ -247,16 +252,13 @@ impl PostgresSink {
         open.client.batch_execute(&insert).await
     }
 
-    async fn refuse(&self, open: &Open, rows: &RecordBatch, row: usize, error: &Error) -> Result<(), SinkError> {
+    async fn refuse(&self, open: &Open, rows: &RecordBatch, row: usize, reason: &str) -> Result<(), SinkError> {
         let mut json = Vec::new();
         RowWriter::new(self.shape.canonical_schema(), &[]).write(&mut json, rows, row);
-        let (json, reason) = (String::from_utf8_lossy(&json).into_owned(), describe(error));
+        let json = String::from_utf8_lossy(&json).into_owned();
         let values: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
             [&open.scope.log_id.to_string(), &open.scope.pipeline, &self.shape.sink, &reason, &json];
-        step(open.client.execute(&open.refuse, &values)).await?;
-        self.counters.count_refused();
-        tracing::warn!(sink = self.shape.sink, reason, "row refused by the table, kept in playhouse_refused");
-        Ok(())
+        step(open.client.execute(&open.refuse, &values)).await.map(|_| ())
     }
 
     fn drop_staged(&mut self) {

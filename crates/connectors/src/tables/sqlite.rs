@@ -11,9 +11,9 @@ use playhouse_engine::sink::{CommitPolicy, Scope, Sink, SinkError};
 use playhouse_engine::{Position, TopicPartition};
 use rusqlite::{CachedStatement, Connection, ErrorCode, TransactionBehavior, params};
 
-use super::Counters;
 use super::cells::{Cell, Cells};
 use super::shape::{Kind, Shape, qualified, quoted};
+use super::{Counters, Refused};
 use crate::progress::{self, Progress};
 use crate::rows::{RowWriter, row_bytes, write_date, write_sortable_timestamp};
 
@@ -181,12 +181,15 @@ impl Commit<'_> {
         if progress::check(opened, &stored, next)? == Progress::AlreadyCommitted {
             return Ok(stored);
         }
-        self.insert(&transaction, staged).and_then(|()| self.advance(&transaction, next)).map_err(sink_error)?;
+        let refused = self.insert(&transaction, staged).map_err(sink_error)?;
+        self.advance(&transaction, next).map_err(sink_error)?;
         transaction.commit().map_err(sink_error)?;
+        self.counters.report_refused(&self.shape.sink, &refused);
         Ok(next.clone())
     }
 
-    fn insert(&self, connection: &Connection, staged: &[RecordBatch]) -> rusqlite::Result<()> {
+    fn insert(&self, connection: &Connection, staged: &[RecordBatch]) -> rusqlite::Result<Refused> {
+        let mut refused = Refused::default();
         let together = (PARAMETERS / self.shape.columns.len().max(1)).max(1);
         let mut many = connection.prepare_cached(&self.insert_statement(together))?;
         let mut one = connection.prepare_cached(&self.insert_statement(1))?;
@@ -203,12 +206,13 @@ impl Commit<'_> {
                 for row in row..end {
                     if let Some(reason) = accepted(self.execute(&mut one, &columns, row..row + 1))? {
                         self.refuse(connection, rows, row, &reason)?;
+                        refused.add(reason);
                     }
                 }
                 row = end;
             }
         }
-        Ok(())
+        Ok(refused)
     }
 
     fn insert_statement(&self, rows: usize) -> String {
@@ -267,10 +271,7 @@ impl Commit<'_> {
             reason,
             String::from_utf8_lossy(&json)
         ];
-        connection.execute(sql, values)?;
-        self.counters.count_refused();
-        tracing::warn!(sink = self.shape.sink, reason, "row refused by the table, kept in playhouse_refused");
-        Ok(())
+        connection.execute(sql, values).map(|_| ())
     }
 
     fn advance(&self, connection: &Connection, position: &Position) -> rusqlite::Result<()> {
