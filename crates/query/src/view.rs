@@ -11,7 +11,7 @@ use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 
 use crate::catalog::{Pin, relaxed};
-use crate::rows::Rows;
+use crate::rows::{RowIter, Rows};
 
 const BATCH_ROWS: usize = 8192;
 
@@ -52,6 +52,12 @@ impl TableProvider for View {
                 self.name
             )));
         };
-        Rows::scan(&self.schema, projection, limit, move || Box::new(view.batches(BATCH_ROWS).into_iter().map(Ok)))
+        let open = move || -> RowIter {
+            match view.batches(BATCH_ROWS) {
+                Ok(batches) => Box::new(batches.into_iter().map(Ok)),
+                Err(error) => Box::new(std::iter::once(Err(error.into()))),
+            }
+        };
+        Rows::scan(&self.schema, projection, limit, open)
     }
 }
