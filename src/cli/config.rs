@@ -6,8 +6,14 @@ use anyhow::Result;
 
 use crate::config::{Config, ConfigArgs, Settings};
 
-pub fn run(args: &ConfigArgs) -> Result<()> {
-    let config = Config::load(args)?;
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let config = Config::load(&args.config)?;
     print(&config.settings, &mut std::io::stdout().lock())?;
     Ok(())
 }

@@ -1,16 +1,19 @@
 //! `playhouse doctor`: would it start here? One line per check, and what to do about each that fails.
 
 use std::fmt;
+use std::fs::{File, TryLockError};
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
 
 use crate::config::{Cache, Config, ConfigArgs, Resource, ServerUrl, Tables, show_size};
-use crate::directory::{Holder, holder_name};
 
+/// Locked, and naming its process, while playhouse is up (`up::data`).
+const LOCK_FILE: &str = "playhouse.lock";
 const FREE_BYTES_LOW: u64 = 10 << 30;
 const FREE_BYTES_LEAST: u64 = 1 << 30;
 const FILES_LOW: u64 = 4096;
@@ -48,20 +51,27 @@ impl fmt::Display for Check {
     }
 }
 
-/// Prints the checks; true if none failed. `pipeline` compiles the pipeline and says what it is, or what is wrong.
-pub fn run(args: &ConfigArgs, pipeline: impl FnOnce(&Config) -> Result<String>) -> Result<bool> {
-    let checks = match Config::load(args) {
-        Ok(config) => checks(&config, pipeline),
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// Prints the checks; the exit code is 1 if any failed.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let checks = match Config::load(&args.config) {
+        Ok(config) => checks(&config, crate::up::check_pipeline),
         Err(error) => vec![Check::new(Verdict::Fail, "configuration", format!("{error:#}"))],
     };
     let mut out = io::stdout().lock();
     for check in &checks {
         writeln!(out, "{check}")?;
     }
-    Ok(checks.iter().all(|check| check.verdict != Verdict::Fail))
+    let fit = checks.iter().all(|check| check.verdict != Verdict::Fail);
+    Ok(if fit { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn checks(config: &Config, pipeline: impl FnOnce(&Config) -> Result<String>) -> Vec<Check> {
+fn checks(config: &Config, pipeline: impl FnOnce(&Config) -> Result<()>) -> Vec<Check> {
     let changed =
         config.settings.iter().filter(|(_, setting)| setting.origin != crate::config::Origin::Default).count();
     let mut checks =
@@ -70,6 +80,9 @@ fn checks(config: &Config, pipeline: impl FnOnce(&Config) -> Result<String>) -> 
     checks.extend([directory("data directory", &config.data, "--data DIR"), lock]);
     checks.push(directory("lake", &config.lake, "the setting lake"));
     for (section, door) in config.doors() {
+        if section == "redis" && config.cache != Cache::Embedded {
+            continue; // It serves the embedded cache only.
+        }
         let finding = match TcpListener::bind(door.address()) {
             Ok(_) if door.port == 0 => (Verdict::Ok, "takes a free port".to_string()),
             Ok(_) => (Verdict::Ok, format!("{} is free", door.address())),
@@ -102,7 +115,7 @@ fn checks(config: &Config, pipeline: impl FnOnce(&Config) -> Result<String>) -> 
         checks.push(resource_check(name, resource));
     }
     checks.push(match pipeline(config) {
-        Ok(finding) => Check::new(Verdict::Ok, "pipeline", finding),
+        Ok(()) => Check::new(Verdict::Ok, "pipeline", "compiles"),
         Err(error) => Check::new(Verdict::Fail, "pipeline", format!("{error:#}")),
     });
     checks.push(open_files());
@@ -142,16 +155,37 @@ fn directory(subject: &str, path: &Path, setting: &str) -> Check {
 
 /// Also tells whether playhouse runs on the directory.
 fn lock(data: &Path) -> (Check, bool) {
-    match Holder::of(data) {
-        Ok(Holder::Nobody) => (Check::new(Verdict::Ok, "lock", "free"), false),
-        Ok(Holder::Process(pid)) => {
-            let finding = format!("held by {}: stop it before another one starts on this directory", holder_name(pid));
+    match holder(data) {
+        Ok(None) => (Check::new(Verdict::Ok, "lock", "free"), false),
+        Ok(Some(process)) => {
+            let finding = format!("held by process {process}: stop it before another one starts on this directory");
             (Check::new(Verdict::Warn, "lock", finding), true)
         }
-        Err(error) => (
-            Check::new(Verdict::Fail, "lock", format!("cannot be read: {error}: allow it, or change --data DIR")),
-            false,
-        ),
+        Err(error) => {
+            let finding = format!("cannot be read: {error}: allow it, or change --data DIR");
+            (Check::new(Verdict::Fail, "lock", finding), false)
+        }
+    }
+}
+
+/// The process that has the data directory.
+fn holder(data: &Path) -> io::Result<Option<String>> {
+    let mut lock = match File::open(data.join(LOCK_FILE)) {
+        Ok(lock) => lock,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    // Shared, so that two who only look do not see each other.
+    match lock.try_lock_shared() {
+        Ok(()) => Ok(None),
+        Err(TryLockError::WouldBlock) => {
+            let mut process = String::new();
+            lock.read_to_string(&mut process)?;
+            Ok(Some(process.trim().to_string()))
+        }
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 
@@ -246,8 +280,8 @@ mod tests {
         checks.iter().find(|check| check.subject == subject).unwrap()
     }
 
-    fn pipeline(_: &Config) -> Result<String> {
-        Ok("fine".to_string())
+    fn pipeline(_: &Config) -> Result<()> {
+        Ok(())
     }
 
     #[test]
@@ -269,10 +303,13 @@ mod tests {
         let found = checks(&busy, pipeline);
         let door = check(&found, "kafka door");
         assert!(door.verdict == Verdict::Fail && door.finding.contains("change kafka.port"), "{door}");
-        let _held = crate::directory::DataDirectory::open(place.path()).unwrap();
+        std::fs::write(place.path().join(LOCK_FILE), "4711\n").unwrap();
+        assert_eq!(check(&checks(&busy, pipeline), "lock").verdict, Verdict::Ok);
+        let held = File::open(place.path().join(LOCK_FILE)).unwrap();
+        held.lock().unwrap();
         let found = checks(&busy, pipeline);
         assert_eq!(check(&found, "kafka door").verdict, Verdict::Warn);
-        assert!(check(&found, "lock").finding.contains(&std::process::id().to_string()));
+        assert!(check(&found, "lock").finding.contains("process 4711"));
     }
 
     #[test]

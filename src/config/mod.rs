@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-pub use settings::{CONFIG_VARIABLE, Origin, Setting, Settings, Value};
-pub use stores::{Cache, ServerUrl, Tables, mask};
+use settings::{CONFIG_VARIABLE, Value};
+pub use settings::{Origin, Settings};
+pub use stores::{Cache, ServerUrl, Tables};
 pub use units::show_size;
 
 #[derive(Debug, Clone)]
@@ -122,13 +123,13 @@ pub struct Pipeline {
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct ConfigArgs {
     /// Configuration file (TOML); also PLAYHOUSE_CONFIG
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Data directory
-    #[arg(long, value_name = "DIR", global = true)]
+    #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Any setting, such as ingest.port=6000; repeatable
-    #[arg(long, value_name = "KEY=VALUE", global = true)]
+    #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
 }
 

@@ -9,7 +9,7 @@ pub struct ServerUrl(String);
 
 impl ServerUrl {
     /// With the password: for the client library only.
-    pub fn reveal(&self) -> &str {
+    pub fn expose(&self) -> &str {
         &self.0
     }
 
@@ -151,7 +151,7 @@ mod tests {
         }
         let Ok(Tables::Postgres(url)) = tables("postgres://me:secret@db/app") else { panic!("not a URL") };
         assert!(!format!("{url} {url:?} {:?}", Tables::Postgres(url.clone())).contains("secret"));
-        assert_eq!(url.reveal(), "postgres://me:secret@db/app");
+        assert_eq!(url.expose(), "postgres://me:secret@db/app");
     }
 
     #[test]

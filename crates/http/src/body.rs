@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::StatusCode;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
@@ -105,8 +104,7 @@ fn refusal(error: DecodeError, encoding: Encoding) -> Problem {
 }
 
 fn too_large(detail: String) -> Problem {
-    let detail = format!("{detail}: send it in parts");
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The request is too large", detail).closing()
+    Problem::too_large(format!("{detail}: send it in parts")).closing()
 }
 
 fn too_slow(received: usize, elapsed: Duration, limits: &BodyLimits) -> Problem {

@@ -154,6 +154,7 @@ fn refusal(door: &IngestDoor, error: RequestError) -> Problem {
         RequestError::TooManyEvents(_) => {
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-many-events", "The request holds too many events", detail)
         }
+        RequestError::TooLarge { .. } => Problem::too_large(detail),
         RequestError::Busy { retry_after, .. } => Problem::busy(detail, retry_after),
         RequestError::Log(_) => Problem::unavailable(detail),
     }
@@ -202,7 +203,7 @@ fn sender(headers: &HeaderMap, peer: Option<&ConnectInfo<SocketAddr>>, proxies: 
     }
     let forwarded = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
     let entries: Vec<&str> = forwarded.flat_map(|value| value.split(',')).map(str::trim).collect();
-    let entry = entries.iter().rev().take(proxies).last();
+    let entry = entries[entries.len().saturating_sub(proxies)..].first();
     entry.and_then(|entry| address(entry)).or(peer)
 }
 

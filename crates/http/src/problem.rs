@@ -54,6 +54,10 @@ impl Problem {
             .retry_after(after)
     }
 
+    pub(crate) fn too_large(detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The request is too large", detail)
+    }
+
     pub(crate) fn timeout(detail: impl Into<String>) -> Problem {
         Problem::new(StatusCode::REQUEST_TIMEOUT, "timeout", "The request took too long to arrive", detail).closing()
     }

@@ -121,7 +121,8 @@ async fn connection(
     let mut io = parts.io.into_inner();
     if let Err(error) = served {
         tracing::debug!(%peer, %error, "connection ended early");
-        if !(error.is_timeout() && !parts.read_buf.is_empty()) {
+        let head_begun = !parts.read_buf.is_empty();
+        if !error.is_timeout() || !head_begun {
             return;
         }
         if io.write_all(&too_slow(options.header_timeout)).await.is_err() {

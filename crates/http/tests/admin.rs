@@ -19,7 +19,7 @@ struct Admin {
 }
 
 async fn admin() -> Admin {
-    let gate = gate(&Limits::default());
+    let (gate, _disk) = gate(&Limits::default());
     let readiness = Readiness::new(["ingest", "kafka"]);
     let door = AdminDoor {
         readiness: readiness.clone(),

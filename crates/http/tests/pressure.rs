@@ -5,6 +5,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::*;
+use playhouse_log::disk::SimulatedDisk;
 use tokio::io::AsyncWriteExt;
 
 const GOOD: &str = r#"{"id":"e1","user":"u1"}"#;
@@ -14,6 +15,22 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
     while !condition() {
         assert!(Instant::now() < deadline, "{what} in time");
         tokio::task::yield_now().await;
+    }
+}
+
+/// Resumes on drop: a test that fails must not leave the log waiting.
+struct Paused<'a>(&'a SimulatedDisk);
+
+impl Paused<'_> {
+    fn new(disk: &SimulatedDisk) -> Paused<'_> {
+        disk.pause_syncs(true);
+        Paused(disk)
+    }
+}
+
+impl Drop for Paused<'_> {
+    fn drop(&mut self) {
+        self.0.pause_syncs(false);
     }
 }
 
@@ -87,10 +104,18 @@ async fn the_budget_holds_before_bodies_are_buffered() {
 
 #[tokio::test]
 async fn the_gates_budget_is_told_as_busy() {
-    let door = door(Limits { gate_bytes: 10, ..Limits::default() }).await;
-    let answer = post(&door, "", GOOD.as_bytes()).await;
-    answer.problem(429, "busy");
-    assert!(answer.head.contains("retry-after: "), "{answer:?}");
+    let door = door(Limits { gate_bytes: 10_000, ..Limits::default() }).await;
+    let event = format!("{GOOD}{}", " ".repeat(6_000));
+    let paused = Paused::new(&door.disk);
+    let mut first = connect(door.served.address).await;
+    first.write_all(&request("POST /events", "", event.as_bytes())).await.unwrap();
+    until("the first is in flight", || door.gate.counters().in_flight_bytes > 0).await;
+    let second = post(&door, "", event.as_bytes()).await;
+    second.problem(429, "busy");
+    assert!(second.head.contains("retry-after: "), "{second:?}");
+    drop(paused);
+    assert_eq!(answer(&mut first).await.status, 200);
+    assert_eq!(post(&door, "", event.as_bytes()).await.status, 200);
 }
 
 #[tokio::test]

@@ -65,13 +65,14 @@ pub async fn listen(options: ServeOptions, router: impl FnOnce(SocketAddr) -> Ro
 pub struct Door {
     pub served: Served,
     pub gate: Arc<Gate>,
+    pub disk: SimulatedDisk,
     pub ingest: Arc<IngestDoor>,
     pub budget: Arc<ByteBudget>,
 }
 
-pub fn gate(limits: &Limits) -> Arc<Gate> {
-    let disk = Arc::new(SimulatedDisk::new());
-    let log = Log::open(disk, Path::new("/log"), LogConfig::default()).unwrap();
+pub fn gate(limits: &Limits) -> (Arc<Gate>, SimulatedDisk) {
+    let disk = SimulatedDisk::new();
+    let log = Log::open(Arc::new(disk.clone()), Path::new("/log"), LogConfig::default()).unwrap();
     let config = GateConfig {
         default_topic: "multimedia_events".to_string(),
         in_flight_bytes: limits.gate_bytes,
@@ -89,15 +90,15 @@ pub fn gate(limits: &Limits) -> Arc<Gate> {
         id_field: Some("id".to_string()),
         keep_bad: true,
     };
-    Gate::new(log, config, vec![rule]).unwrap()
+    (Gate::new(log, config, vec![rule]).unwrap(), disk)
 }
 
 pub async fn door(limits: Limits) -> Door {
-    let gate = gate(&limits);
+    let (gate, disk) = gate(&limits);
     let budget = ByteBudget::new(limits.budget_bytes);
     let ingest = IngestDoor::new(gate.clone(), limits.body, budget.clone(), 0);
     let served = listen(limits.serve, |_| ingest::router(ingest.clone())).await;
-    Door { served, gate, ingest, budget }
+    Door { served, gate, disk, ingest, budget }
 }
 
 #[derive(Debug)]
