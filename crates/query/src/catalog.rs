@@ -1,14 +1,16 @@
 //! What can be asked, and the snapshot that one statement sees of it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use datafusion::catalog::{SchemaProvider, Session};
 use datafusion::datasource::TableProvider;
 use datafusion::error::{DataFusionError, Result};
-use playhouse_engine::views::Snapshot;
+use playhouse_engine::views::{Snapshot, ViewTable};
 use playhouse_gate::BadEvent;
 use tokio::sync::OnceCell;
 
@@ -19,7 +21,7 @@ use crate::view::View;
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// The newest snapshot of the live views.
-pub type ViewSnapshots = Arc<dyn Fn() -> Snapshot + Send + Sync>;
+pub type ViewSnapshots = Arc<dyn Fn() -> ViewSnapshot + Send + Sync>;
 /// A page of bad events from a position, which it moves on; no rows means the end (`BadEvents::read`).
 pub type BadPages = Arc<dyn Fn(&mut Vec<i64>, usize) -> Result<Vec<BadEvent>, BoxError> + Send + Sync>;
 
@@ -28,6 +30,37 @@ pub struct Catalog {
     pub views: ViewSnapshots,
     pub lakes: Vec<Arc<dyn LakeSource>>,
     pub bad: BadPages,
+}
+
+/// All live views at one epoch.
+#[derive(Clone, Default)]
+pub struct ViewSnapshot {
+    pub epoch: u64,
+    pub views: BTreeMap<String, Arc<dyn ViewRows>>,
+}
+
+/// One view at one epoch.
+pub trait ViewRows: Send + Sync {
+    fn schema(&self) -> SchemaRef;
+    /// All rows, in batches of at most `max_rows`.
+    fn batches(&self, max_rows: usize) -> Result<Vec<RecordBatch>, BoxError>;
+}
+
+impl ViewRows for ViewTable {
+    fn schema(&self) -> SchemaRef {
+        ViewTable::schema(self)
+    }
+    fn batches(&self, max_rows: usize) -> Result<Vec<RecordBatch>, BoxError> {
+        Ok(ViewTable::batches(self, max_rows)?)
+    }
+}
+
+impl From<&Snapshot> for ViewSnapshot {
+    /// Shares the rows.
+    fn from(snapshot: &Snapshot) -> ViewSnapshot {
+        let share = |(name, view): (&String, &ViewTable)| (name.clone(), Arc::new(view.clone()) as Arc<dyn ViewRows>);
+        ViewSnapshot { epoch: snapshot.epoch, views: snapshot.views.iter().map(share).collect() }
+    }
 }
 
 /// A lake table together with the rows not yet committed to it.
@@ -54,7 +87,7 @@ pub trait TailRows: Send + Sync {
 
 /// What one statement sees: the views of one epoch, and each lake table pinned to it at its first scan.
 pub(crate) struct Pin {
-    pub snapshot: Snapshot,
+    pub snapshot: ViewSnapshot,
     lakes: Vec<OnceCell<PinnedLake>>,
 }
 

@@ -17,7 +17,9 @@ pub mod redis;
 mod rows;
 mod view;
 
-pub use catalog::{BadPages, BoxError, Catalog, LakeSource, PinnedLake, TailRows, ViewSnapshots};
+pub use catalog::{
+    BadPages, BoxError, Catalog, LakeSource, PinnedLake, TailRows, ViewRows, ViewSnapshot, ViewSnapshots,
+};
 pub use pg::{PgConfig, PgServer};
 pub use redis::{CacheReader, RedisConfig, RedisServer};
 pub use rows::RowIter;
@@ -26,6 +28,8 @@ pub use rows::RowIter;
 pub enum QueryError {
     #[error("cannot listen on {address} ({setting}): {error}")]
     Listen { address: std::net::SocketAddr, setting: &'static str, error: std::io::Error },
+    #[error("cannot start the threads of the PostgreSQL door: {0}")]
+    Threads(std::io::Error),
     #[error("cannot prepare the SQL session: {0}")]
     Session(#[from] datafusion::error::DataFusionError),
 }

@@ -11,7 +11,7 @@ use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 
 use crate::catalog::{Pin, relaxed};
-use crate::rows::{RowIter, Rows};
+use crate::rows::Rows;
 
 const BATCH_ROWS: usize = 8192;
 
@@ -52,12 +52,9 @@ impl TableProvider for View {
                 self.name
             )));
         };
-        let open = move || -> RowIter {
-            match view.batches(BATCH_ROWS) {
-                Ok(batches) => Box::new(batches.into_iter().map(Ok)),
-                Err(error) => Box::new(std::iter::once(Err(error.into()))),
-            }
-        };
-        Rows::scan(&self.schema, projection, limit, open)
+        Rows::scan(&self.schema, projection, limit, move || match view.batches(BATCH_ROWS) {
+            Ok(batches) => Box::new(batches.into_iter().map(Ok)),
+            Err(error) => Box::new(std::iter::once(Err(error))),
+        })
     }
 }

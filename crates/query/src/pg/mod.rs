@@ -4,7 +4,7 @@
 //! - [`connection`]: one client: statement timeout, cancel requests; [`frames`]: messages of bounded size, well-formed;
 //! - [`service`]: simple and extended queries; every statement runs on a session of its own that carries its snapshot;
 //! - [`statements`]: which statements pass; [`session`]: those that DataFusion does not see (SET, BEGIN, cursors);
-//! - [`errors`]: SQLSTATE codes.
+//! - [`errors`]: SQLSTATE codes; [`threads`]: what statements run on.
 //!
 //! Whoever reaches the port is let in: where it listens is the caller's decision.
 
@@ -17,6 +17,7 @@ mod frames;
 mod service;
 mod session;
 mod statements;
+mod threads;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -30,6 +31,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Catalog, QueryError};
 use connection::Door;
+use threads::Threads;
+
+/// As many as DataFusion cuts a statement into (`context.rs`).
+const THREADS: usize = 2;
 
 #[derive(Debug, Clone)]
 pub struct PgConfig {
@@ -62,6 +67,7 @@ pub struct PgServer {
     address: SocketAddr,
     door: Arc<Door>,
     connections_max: usize,
+    threads: Threads,
 }
 
 impl PgServer {
@@ -71,7 +77,8 @@ impl PgServer {
         let address = listener.local_addr().map_err(failed)?;
         let connections_max = config.connections_max;
         let door = Arc::new(Door::new(catalog, config)?);
-        Ok(PgServer { listener, address, door, connections_max })
+        let threads = Threads::start(THREADS).map_err(QueryError::Threads)?;
+        Ok(PgServer { listener, address, door, connections_max, threads })
     }
 
     /// Where it listens: with port 0 the one that was picked.
@@ -98,10 +105,11 @@ impl PgServer {
                 Ok((socket, peer)) => match permits.clone().try_acquire_owned() {
                     Ok(permit) => {
                         let (door, stop) = (self.door.clone(), stop.clone());
-                        clients.spawn(async move {
+                        let client = async move {
                             door.serve(socket, peer, stop).await;
                             drop(permit);
-                        });
+                        };
+                        clients.spawn_on(client, self.threads.handle());
                     }
                     Err(_) => {
                         tracing::warn!(%peer, limit = self.connections_max, "too many PostgreSQL connections");

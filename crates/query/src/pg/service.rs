@@ -197,6 +197,10 @@ impl ExtendedQueryHandler for Service {
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
         let statement = &portal.statement.statement;
+        // A cursor is a portal too, already running.
+        if let PortalExecutionState::Suspended(rows) = &*portal.state().lock().await {
+            return Ok(DescribePortalResponse::new(rows.row_schema().as_ref().clone()));
+        }
         let fields = match cursor_fields(client, statement).await? {
             Some(fields) => fields,
             None => self.parser.get_result_schema(statement, Some(&portal.result_column_format))?,

@@ -13,7 +13,7 @@ fn count_panics() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         // The server's threads; a failed assertion of another test is on a thread of its own name.
-        if std::thread::current().name() == Some("tokio-rt-worker") {
+        if std::thread::current().name() == Some("query") {
             PANICS.fetch_add(1, Ordering::SeqCst);
         }
         usual(panic);

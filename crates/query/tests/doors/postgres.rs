@@ -252,7 +252,7 @@ async fn transactions_do_nothing_but_behave() {
     ] {
         client.simple_query(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     }
-    assert_eq!(one(&client, "show server_version").await.is_empty(), false);
+    assert!(!one(&client, "show server_version").await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -263,7 +263,7 @@ async fn cursors_read_no_further_than_they_are_asked() {
     assert_eq!(simple(&client, "fetch 3 from c").await.len(), 3);
     assert_eq!(simple(&client, "fetch next from c").await, [Some("event3".to_owned())]);
     assert_eq!(simple(&client, "fetch forward 500 from c").await.len(), 500);
-    assert_eq!(client.query("fetch 2 from c", &[]).await.unwrap()[1].get::<_, &str>(0).len() > 5, true);
+    assert!(client.query("fetch 2 from c", &[]).await.unwrap()[1].get::<_, &str>(0).starts_with("event"));
     assert!(client.simple_query("fetch 99999999999999999999999 from c").await.is_err());
     client.simple_query("rollback; begin; declare d cursor for select k from left_view").await.unwrap();
     assert_eq!(simple(&client, "fetch 18446744073709551615 from d").await.len(), 100);
@@ -315,17 +315,15 @@ async fn a_long_statement_ends_at_its_timeout_or_when_cancelled() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_is_bounded_and_sorting_spills() {
-    let door = open_with(|config| config.memory_bytes = 24 << 20).await;
+    let door = open_with(|config| config.memory_bytes = 64 << 20).await;
     let client = door.connect().await;
-    // 420,000 rows of about 100 bytes.
-    let wide =
-        "select repeat(e.id, 10) || v.k::text as pad from events e, left_view v, (values (1), (2), (3), (4)) as four";
+    let wide = "select repeat('x', 90) || value::text as pad from generate_series(1, 1000000)";
     let sql = format!(
         "select count(*) from (select row_number() over (order by pad) as n from ({wide}) x) y where n % 2 = 0"
     );
-    assert_eq!(one(&client, &sql).await, "210000");
+    assert_eq!(one(&client, &sql).await, "500000");
     let error = client
-        .simple_query("select array_length(array_agg(repeat(e.id, 50) || v.k::text)) from events e, left_view v")
+        .simple_query("select array_length(array_agg(repeat('x', 400) || value::text)) from generate_series(1, 400000)")
         .await
         .unwrap_err();
     assert_eq!(error.code(), Some(&SqlState::OUT_OF_MEMORY));

@@ -11,37 +11,35 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use datafusion::datasource::MemTable;
-use playhouse_engine::views::{Snapshot, ViewTable};
 use playhouse_gate::{BadEvent, Reason, Stage};
-use playhouse_query::{BoxError, Catalog, LakeSource, PgConfig, PgServer, PinnedLake, RowIter, TailRows};
+use playhouse_query::{
+    BoxError, Catalog, LakeSource, PgConfig, PgServer, PinnedLake, RowIter, TailRows, ViewRows, ViewSnapshot,
+};
 use tokio_postgres::{Client, NoTls};
 use tokio_util::sync::CancellationToken;
 
 pub struct FixedView(pub RecordBatch);
 
-impl ViewTable for FixedView {
+impl ViewRows for FixedView {
     fn schema(&self) -> SchemaRef {
         self.0.schema()
     }
-    fn row_count(&self) -> usize {
-        self.0.num_rows()
-    }
-    fn batches(&self, max_rows: usize) -> Vec<RecordBatch> {
+    fn batches(&self, max_rows: usize) -> Result<Vec<RecordBatch>, BoxError> {
         let rows = self.0.num_rows();
-        (0..rows).step_by(max_rows).map(|from| self.0.slice(from, max_rows.min(rows - from))).collect()
+        Ok((0..rows).step_by(max_rows).map(|from| self.0.slice(from, max_rows.min(rows - from))).collect())
     }
 }
 
 /// Views `left_view` and `right_view`: one hundred keys, each with the epoch as its value.
-pub fn snapshot(epoch: u64) -> Snapshot {
+pub fn snapshot(epoch: u64) -> ViewSnapshot {
     let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(0..100));
     let values: ArrayRef = Arc::new(Int64Array::from_iter_values((0..100).map(|_| epoch as i64)));
-    let view = |value: &str| -> Arc<dyn ViewTable> {
+    let view = |value: &str| -> Arc<dyn ViewRows> {
         let columns = [("k", keys.clone()), (value, values.clone())];
         Arc::new(FixedView(RecordBatch::try_from_iter(columns).unwrap()))
     };
     let views = BTreeMap::from([("left_view".to_owned(), view("a")), ("right_view".to_owned(), view("b"))]);
-    Snapshot { epoch, watermark_ms: None, views }
+    ViewSnapshot { epoch, views }
 }
 
 pub const DAY: i32 = 20_331; // 2025-08-31
@@ -165,6 +163,7 @@ pub fn bad_event(n: i64) -> BadEvent {
         raw: vec![0, 0xff, b'{'],
         attempts: 0,
         fixed_as: None,
+        place: None,
     }
 }
 
@@ -172,7 +171,7 @@ pub struct TestDoor {
     pub address: SocketAddr,
     pub stop: CancellationToken,
     pub server: tokio::task::JoinHandle<()>,
-    pub current: Arc<Mutex<Snapshot>>,
+    pub current: Arc<Mutex<ViewSnapshot>>,
     pub pins: Arc<AtomicUsize>,
     pub pinned_epoch: Arc<AtomicU64>,
     _spill: tempfile::TempDir,
