@@ -80,11 +80,20 @@ impl At {
         while let DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) = cause {
             cause = inner;
         }
-        let text = cause.strip_backtrace();
-        at.error(
-            ["Error during planning: ", "Schema error: "]
-                .iter()
-                .fold(text.as_str(), |text, prefix| text.strip_prefix(prefix).unwrap_or(text)),
-        )
+        let text = cause.strip_backtrace().replace('\n', " ");
+        let plain = ["Error during planning: ", "Schema error: "].iter().find_map(|prefix| text.strip_prefix(prefix));
+        at.error(lowercase_first(plain.unwrap_or(&text)))
+    }
+}
+
+/// Messages are fragments, as ours are.
+pub(super) fn lowercase_first(text: &str) -> String {
+    let mut chars = text.chars();
+    match chars.next() {
+        // `UNION …` stays as it is.
+        Some(first) if !chars.clone().next().is_some_and(char::is_uppercase) => {
+            first.to_lowercase().chain(chars).collect()
+        }
+        _ => text.to_string(),
     }
 }

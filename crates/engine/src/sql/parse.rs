@@ -7,7 +7,7 @@ use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
-use super::error::{At, SqlError};
+use super::error::{At, SqlError, lowercase_first};
 use super::options::unknown;
 
 #[derive(Debug)]
@@ -27,6 +27,11 @@ pub fn parse(sql: &str, variables: &BTreeMap<String, String>) -> Result<Vec<Pars
             *text = substitute(text, variables).map_err(|message| at.error(message))?;
         }
     }
+    let end_of_text =
+        tokens.iter().rev().find(|token| !matches!(token.token, Token::EOF | Token::Whitespace(_))).map_or(
+            At::default(),
+            |token| At { line: token.span.end.line, column: token.span.end.column, statement: String::new() },
+        );
     let mut parser = Parser::new(&PostgreSqlDialect {}).with_tokens_with_locations(tokens);
     let mut statements = Vec::new();
     loop {
@@ -36,7 +41,7 @@ pub fn parse(sql: &str, variables: &BTreeMap<String, String>) -> Result<Vec<Pars
             return Ok(statements);
         }
         let start = At::default().moved(first.span);
-        let statement = parser.parse_statement().map_err(|error| located(error, &start))?;
+        let statement = parser.parse_statement().map_err(|error| located(error, &end_of_text))?;
         let end = parser.peek_token();
         if !matches!(end.token, Token::SemiColon | Token::EOF) {
             let message = format!("expected a semicolon after the statement, found {}", end.token);
@@ -63,8 +68,8 @@ fn substitute(text: &str, variables: &BTreeMap<String, String>) -> Result<String
     Ok(result + rest)
 }
 
-/// The parser writes the place into its message; it becomes the error's own.
-fn located(error: ParserError, start: &At) -> SqlError {
+/// The parser writes the place into its message; it becomes the error's own. Without a place it is the end of the text.
+fn located(error: ParserError, end_of_text: &At) -> SqlError {
     let text = match error {
         ParserError::TokenizerError(text) | ParserError::ParserError(text) => text,
         ParserError::RecursionLimitExceeded => "nested too deep".to_string(),
@@ -75,12 +80,7 @@ fn located(error: ParserError, start: &At) -> SqlError {
     {
         return At { line, column, statement: String::new() }.error(lowercase_first(message));
     }
-    start.error(lowercase_first(&text))
-}
-
-fn lowercase_first(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
+    end_of_text.error(lowercase_first(&text))
 }
 
 /// `CREATE VIEW enriched`, `INSERT INTO lake_events`: how errors name a statement.

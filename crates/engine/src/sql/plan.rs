@@ -119,7 +119,8 @@ fn lookup(join: Join, lookups: &BTreeMap<String, Arc<LookupTable>>, used: &HashS
         JoinType::Inner => true,
         JoinType::Left => false,
         other => {
-            return refused(format!("{other} JOIN with {name}: a look-up table is joined by LEFT JOIN or JOIN"));
+            let kind = other.to_string().to_uppercase();
+            return refused(format!("{kind} JOIN with {name}: a look-up table is joined by LEFT JOIN or JOIN"));
         }
     };
     let key_name = table.rows.schema_ref().field(table.key).name();

@@ -115,7 +115,15 @@ impl Rewriter<'_> {
             )));
         }
         self.expand(select, &scopes)?;
-        let mut names: Vec<Option<String>> = select.projection.iter().map(item_name).collect();
+        let mut names: Vec<Option<String>> = Vec::with_capacity(select.projection.len() + 1);
+        for item in &select.projection {
+            let name = item_name(item);
+            if let Some(twice) = name.as_ref().filter(|_| names.contains(&name)) {
+                let at = self.at.moved(item.span());
+                return Err(at.error(format!("two columns are called {twice}: rename one with AS")));
+            }
+            names.push(name);
+        }
         if row && !grouped(select) {
             select.projection.push(item(&scopes[0].alias, ROW));
             names.push(Some(ROW.to_string()));

@@ -138,7 +138,8 @@ fn json() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(3, 16, 4, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::vec(("[a-d]{1,2}", inner), 0..4).prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
+            prop::collection::vec(("[a-d]{1,2}", inner), 0..4)
+                .prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
         ]
     })
 }
@@ -164,8 +165,12 @@ proptest! {
         let index = at.index(payload.len());
         payload[index] = byte;
         let mut decoder = decoder(THREE);
-        if push(&mut decoder, &payload).is_ok() {
-            prop_assert!(serde_json::from_slice::<Value>(&payload).is_ok() || payload.windows(2).any(|pair| pair == b"\\u"));
+        if push(&mut decoder, &payload).is_ok()
+            && let Err(error) = serde_json::from_slice::<Value>(&payload)
+        {
+            // Inside free-form text the grammar is what counts, not what a DOM can hold.
+            let error = error.to_string();
+            prop_assert!(error.contains("out of range") || error.contains("surrogate"), "{error}");
         }
     }
 }

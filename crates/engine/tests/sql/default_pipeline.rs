@@ -2,13 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use playhouse_engine::sql::{AggregateKind, Pipeline};
+use playhouse_engine::sql::{AggregateKind, CompileOptions, Pipeline};
 
-use crate::support::{decode, full_options, names, repository_file, rows, run};
+use crate::support::{decode, full_options, names, quick_options, repository_file, rows, run};
+
+async fn compile(options: CompileOptions) -> Pipeline {
+    let sql = String::from_utf8(repository_file("pipelines/multimedia.sql").to_vec()).unwrap();
+    Pipeline::compile(&sql, options).await.unwrap_or_else(|error| panic!("{error}"))
+}
 
 async fn pipeline() -> Pipeline {
-    let sql = String::from_utf8(repository_file("pipelines/multimedia.sql").to_vec()).unwrap();
-    Pipeline::compile(&sql, full_options()).await.unwrap_or_else(|error| panic!("{error}"))
+    compile(quick_options()).await
 }
 
 const EVENT: &str = r#"{"id":"event1","timestamp":"2025-08-31T12:00:03Z","type":"heartbeat","user":"user123",
@@ -19,7 +23,7 @@ const BARE: &str = r#"{"id":"event2","timestamp":"2025-08-31T12:00:04Z","type":"
 
 #[tokio::test]
 async fn an_event_comes_out_enriched() {
-    let pipeline = pipeline().await;
+    let pipeline = compile(full_options()).await;
     let result = run(&pipeline, &[EVENT, BARE]).await;
     let enriched = pipeline.sinks.iter().find(|sink| sink.target.name == "lake_events").unwrap();
     assert_eq!(
@@ -96,16 +100,22 @@ async fn row_numbers_survive_filtering_before_the_run() {
 #[tokio::test]
 async fn the_fingerprint_follows_text_and_data() {
     let sql = String::from_utf8(repository_file("pipelines/multimedia.sql").to_vec()).unwrap();
-    let fingerprint = async |sql: &str, change: fn(&mut playhouse_engine::sql::CompileOptions)| {
-        let mut options = full_options();
+    let fingerprint = async |sql: &str, change: fn(&mut CompileOptions)| {
+        let mut options = quick_options();
         change(&mut options);
         Pipeline::compile(sql, options).await.unwrap().fingerprint
     };
     let first = fingerprint(&sql, |_| {}).await;
     assert_eq!(first, fingerprint(&format!("-- a comment\n{sql}"), |_| {}).await);
     assert_ne!(first, fingerprint(&sql.replace("10' SECOND", "20' SECOND"), |_| {}).await);
-    assert_ne!(first, fingerprint(&sql, |options| { options.variables.insert("topic".into(), "other".into()); }).await);
-    let smaller = |options: &mut playhouse_engine::sql::CompileOptions| {
+    assert_ne!(
+        first,
+        fingerprint(&sql, |options| {
+            options.variables.insert("topic".into(), "other".into());
+        })
+        .await
+    );
+    let smaller = |options: &mut CompileOptions| {
         let catalogue = options.builtin.get_mut("catalogue").unwrap();
         let line = catalogue.iter().position(|byte| *byte == b'\n').unwrap();
         *catalogue = catalogue.slice(..line);

@@ -11,6 +11,10 @@ use parking_lot::Mutex;
 const PLACES: usize = 1 << 16;
 const UNKNOWN: u16 = u16::MAX;
 
+/// Where the code stands: in the database we carry, and in MaxMind's own.
+const PATHS: [&[PathElement<'static>]; 2] =
+    [&[PathElement::Key("country_code")], &[PathElement::Key("country"), PathElement::Key("iso_code")]];
+
 pub struct Countries {
     database: Reader<Bytes>,
     cache: Mutex<Cache>,
@@ -57,9 +61,9 @@ impl Countries {
             return code;
         }
         // An unreadable record is an unknown country, alike on every replay.
-        let found = self.database.lookup(IpAddr::V4(address)).ok().and_then(|result| {
-            result.decode_path::<&str>(&[PathElement::Key("country"), PathElement::Key("iso_code")]).ok().flatten()
-        });
+        let record = self.database.lookup(IpAddr::V4(address)).ok();
+        let found =
+            record.and_then(|record| PATHS.iter().find_map(|path| record.decode_path::<&str>(path).ok().flatten()));
         let code = match found {
             None => UNKNOWN,
             Some(iso) => match cache.codes.iter().position(|known| **known == *iso) {
