@@ -70,6 +70,27 @@ impl MemoryCache {
         self.state.lock().bytes
     }
 
+    /// The row under `key` as a JSON object.
+    pub fn value(&self, key: &str) -> Option<Vec<u8>> {
+        let (generation, row) = self.find(key)?;
+        let mut json = Vec::with_capacity(256);
+        generation.layout.value.write(&mut json, &generation.rows, row);
+        Some(json)
+    }
+
+    /// How long the value has left; `None` where there is no such key, `Some(None)` where it stays until evicted.
+    pub fn time_left(&self, key: &str) -> Option<Option<Duration>> {
+        let now = (self.clock)();
+        let (generation, _) = self.find(key)?;
+        Some(generation.expires.map(|expires| expires.saturating_duration_since(now)))
+    }
+
+    pub fn keys(&self) -> usize {
+        let mut state = self.state.lock();
+        state.evict(self.budget_bytes, (self.clock)());
+        state.index.len()
+    }
+
     /// The newest row whose key hashes like `key`, while it lives.
     fn find(&self, key: &str) -> Option<(Arc<Generation>, usize)> {
         let hash = self.hasher.hash_one(key.as_bytes());
@@ -136,24 +157,15 @@ impl State {
 #[async_trait]
 impl Cache for MemoryCache {
     async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, SinkError> {
-        Ok(self.find(key).map(|(generation, row)| {
-            let mut json = Vec::with_capacity(256);
-            generation.layout.value.write(&mut json, &generation.rows, row);
-            json
-        }))
+        Ok(self.value(key))
     }
 
     async fn ttl(&self, key: &str) -> Result<Option<Option<Duration>>, SinkError> {
-        let now = (self.clock)();
-        Ok(self
-            .find(key)
-            .map(|(generation, _)| generation.expires.map(|expires| expires.saturating_duration_since(now))))
+        Ok(self.time_left(key))
     }
 
     async fn len(&self) -> Result<usize, SinkError> {
-        let mut state = self.state.lock();
-        state.evict(self.budget_bytes, (self.clock)());
-        Ok(state.index.len())
+        Ok(self.keys())
     }
 }
 

@@ -181,9 +181,9 @@ impl Driver {
         let stored = stored.unwrap_or_default();
         let position = self.mark.resume(stored.clone());
         if !position.covers(&kept_from) {
-            tracing::warn!(
+            tracing::info!(
                 sink = %self.status.lock().name,
-                "the epoch log starts after the sink's position: older rows are not in this sink"
+                "the sink begins with the oldest rows that the epoch log still has"
             );
         }
         {

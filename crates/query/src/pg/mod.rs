@@ -74,7 +74,12 @@ impl PgServer {
     pub async fn bind(address: SocketAddr, catalog: Catalog, config: PgConfig) -> Result<PgServer, QueryError> {
         let failed = |error| QueryError::Listen { address, setting: "query.postgres", error };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+        PgServer::new(listener, catalog, config)
+    }
+
+    /// Serves on a listener that is bound already.
+    pub fn new(listener: TcpListener, catalog: Catalog, config: PgConfig) -> Result<PgServer, QueryError> {
+        let address = listener.local_addr().map_err(QueryError::Threads)?;
         let connections_max = config.connections_max;
         let door = Arc::new(Door::new(catalog, config)?);
         let threads = Threads::start(THREADS).map_err(QueryError::Threads)?;

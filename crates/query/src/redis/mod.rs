@@ -67,6 +67,12 @@ impl RedisServer {
         Ok(RedisServer { listener, address, cache, config })
     }
 
+    /// Serves on a listener that is bound already.
+    pub fn new(listener: TcpListener, cache: Arc<dyn CacheReader>, config: RedisConfig) -> std::io::Result<RedisServer> {
+        let address = listener.local_addr()?;
+        Ok(RedisServer { listener, address, cache, config })
+    }
+
     /// Where it listens: with port 0 the one that was picked.
     pub fn local_addr(&self) -> SocketAddr {
         self.address

@@ -1,0 +1,213 @@
+//! The doors: bound first, so that a busy port stops nothing half-way; served last, once everything behind them stands.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use playhouse_engine::Engine;
+use playhouse_gate::{BadEvents, Gate};
+use playhouse_http::admin::{self, AdminDoor, Readiness};
+use playhouse_http::ingest::{self, IngestDoor};
+use playhouse_http::{BodyLimits, ByteBudget, ServeOptions};
+use playhouse_kafka::{KafkaConfig, KafkaServer};
+use playhouse_log::TimestampType;
+use playhouse_query::{BoxError, CacheReader, Catalog, PgConfig, PgServer, RedisConfig, RedisServer};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::data::DataDirectory;
+use super::lake::LakeWithTail;
+use super::stores::{LakeStream, Stores};
+use crate::config::{Config, Door};
+
+/// What the doors open onto.
+pub struct House<'a> {
+    pub config: &'a Config,
+    pub data: &'a DataDirectory,
+    pub gate: Arc<Gate>,
+    pub engine: Arc<Engine>,
+    pub lakes: Vec<LakeStream>,
+    pub stores: &'a Stores,
+}
+
+pub struct Listeners {
+    ingest: TcpListener,
+    kafka: TcpListener,
+    postgres: TcpListener,
+    redis: TcpListener,
+    admin: TcpListener,
+}
+
+impl Listeners {
+    pub async fn bind(config: &Config) -> Result<Listeners> {
+        Ok(Listeners {
+            ingest: bind("ingest", config.ingest.door).await?,
+            kafka: bind("kafka", config.kafka.door).await?,
+            postgres: bind("postgres", config.postgres).await?,
+            redis: bind("redis", config.redis).await?,
+            admin: bind("admin", config.admin).await?,
+        })
+    }
+
+    pub async fn serve(self, house: &House<'_>, stop: &CancellationToken) -> Result<Doors> {
+        let mut doors = Doors { tasks: JoinSet::new(), lines: Vec::new(), readiness: Readiness::new(NAMES) };
+        let config = house.config;
+
+        let address = self.ingest.local_addr()?;
+        let limits = BodyLimits {
+            compressed_bytes_max: config.limits.request_compressed_bytes,
+            bytes_max: config.limits.request_bytes,
+            patience: config.ingest.body_patience,
+            bytes_per_second_min: config.ingest.body_bytes_per_second_min,
+            time_max: config.ingest.body_time_max,
+        };
+        let budget = ByteBudget::new(config.limits.in_flight_bytes);
+        let ingest = IngestDoor::new(house.gate.clone(), limits, budget, config.ingest.trusted_proxies);
+        let options = ServeOptions {
+            header_timeout: config.ingest.header_timeout,
+            connections_max: config.ingest.connections_max,
+            ..ServeOptions::default()
+        };
+        let router = ingest::router(ingest.clone());
+        doors.tasks.spawn(playhouse_http::serve(self.ingest, router, options, stop.clone()));
+        doors.opened("ingest", format!("http://{address}/events"), "POST events: an object, an array or NDJSON");
+
+        let address = self.kafka.local_addr()?;
+        let kafka_config = KafkaConfig {
+            connections_max: config.kafka.connections_max,
+            auto_create_topics: config.kafka.auto_create_topics,
+            new_topic: super::new_topic(config, TimestampType::CreateTime),
+            ..KafkaConfig::default()
+        };
+        let gate = house.gate.clone();
+        let kafka = tokio::task::spawn_blocking(move || KafkaServer::new(gate, kafka_config)).await??;
+        let stopped = stop.clone();
+        doors.tasks.spawn(async move {
+            if let Err(error) = kafka.serve(self.kafka, stopped).await {
+                tracing::error!("the Kafka door failed: {error}");
+            }
+        });
+        doors.opened("kafka", address.to_string(), "any Kafka client");
+
+        let address = self.postgres.local_addr()?;
+        let mut pg_config = PgConfig::new(house.data.join("spill"));
+        pg_config.memory_bytes = QUERY_MEMORY_BYTES;
+        let postgres = PgServer::new(self.postgres, catalog(house), pg_config)?;
+        doors.tasks.spawn(postgres.serve(stop.clone()));
+        doors.opened("postgres", format!("psql -h {} -p {}", address.ip(), address.port()), "SQL over views and lake");
+
+        if let Some(reader) = house.stores.cache.as_ref().and_then(embedded_cache) {
+            let address = self.redis.local_addr()?;
+            let redis = RedisServer::new(self.redis, reader, RedisConfig::default())?;
+            doors.tasks.spawn(redis.serve(stop.clone()));
+            doors.opened("redis", address.to_string(), "the embedded cache, to read");
+        } else {
+            // The cache is a server of its own, or there is none: nothing to open.
+            doors.readiness.open("redis");
+        }
+
+        let address = self.admin.local_addr()?;
+        let admin = AdminDoor {
+            readiness: doors.readiness.clone(),
+            metrics: super::metrics::source(house.gate.clone(), house.engine.clone(), ingest),
+            status: super::status::source(house.gate.clone(), house.engine.clone()),
+            bad_events: Arc::new(BadEvents::new(house.gate.log().clone())),
+        };
+        let router = admin::router(admin, address);
+        doors.tasks.spawn(playhouse_http::serve(self.admin, router, ServeOptions::default(), stop.clone()));
+        doors.opened("admin", format!("http://{address}/"), "status, health, metrics, API");
+        Ok(doors)
+    }
+}
+
+const NAMES: [&str; 5] = ["ingest", "kafka", "postgres", "redis", "admin"];
+/// Of all running SQL statements; beyond it they spill to the data directory.
+const QUERY_MEMORY_BYTES: usize = 128 << 20;
+const BAD_ROWS_PER_PAGE: usize = 1_000;
+
+/// The doors that are open, and the tasks behind them.
+pub struct Doors {
+    tasks: JoinSet<()>,
+    lines: Vec<(&'static str, String, &'static str)>,
+    readiness: Readiness,
+}
+
+impl Doors {
+    fn opened(&mut self, name: &'static str, address: String, about: &'static str) {
+        self.readiness.open(name);
+        self.lines.push((name, address, about));
+    }
+
+    pub fn print(&self, took: Duration) {
+        println!("Playhouse is up after {} ms.", took.as_millis());
+        let width = self.lines.iter().map(|(_, address, _)| address.len()).max().unwrap_or(0);
+        for (name, address, about) in &self.lines {
+            println!("  {name:<9} {address:<width$}  {about}");
+        }
+    }
+
+    /// Not ready from now on.
+    pub fn close(&self) {
+        self.readiness.close();
+    }
+
+    pub async fn wait(mut self) {
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!("a door failed: {error}");
+            }
+        }
+    }
+}
+
+async fn bind(name: &str, door: Door) -> Result<TcpListener> {
+    let address: SocketAddr = door.address();
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(listener),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Err(anyhow!(
+            "port {} is in use: stop what listens there, or choose another with --set {name}.port=N (0 takes a free one)",
+            address.port()
+        )),
+        Err(error) => Err(error).with_context(|| format!("cannot listen on {address} (settings {name}.host and {name}.port)")),
+    }
+}
+
+fn catalog(house: &House<'_>) -> Catalog {
+    let views = house.engine.views().clone();
+    let bad = BadEvents::new(house.gate.log().clone());
+    let lakes = house.lakes.iter().map(|lake| {
+        let lake = LakeStream { table: lake.table.clone(), stream: lake.stream };
+        Arc::new(LakeWithTail::new(lake, house.engine.epochs().clone())) as Arc<dyn playhouse_query::LakeSource>
+    });
+    Catalog {
+        views: Arc::new(move || (&*views.snapshot()).into()),
+        lakes: lakes.collect(),
+        bad: Arc::new(move |position, rows| Ok(bad.read(position, rows.min(BAD_ROWS_PER_PAGE)).map_err(BoxError::from)?)),
+    }
+}
+
+fn embedded_cache(store: &playhouse_connectors::cache::CacheStore) -> Option<Arc<dyn CacheReader>> {
+    match store {
+        playhouse_connectors::cache::CacheStore::Memory(cache) => Some(Arc::new(EmbeddedCache(cache.clone()))),
+        playhouse_connectors::cache::CacheStore::Redis(_) => None,
+    }
+}
+
+struct EmbeddedCache(Arc<playhouse_connectors::cache::MemoryCache>);
+
+impl CacheReader for EmbeddedCache {
+    fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.0.value(std::str::from_utf8(key).ok()?)
+    }
+
+    fn ttl_ms(&self, key: &[u8]) -> Option<Option<u64>> {
+        let left = self.0.time_left(std::str::from_utf8(key).ok()?)?;
+        Some(left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    fn len(&self) -> usize {
+        self.0.keys()
+    }
+}

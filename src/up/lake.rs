@@ -1,0 +1,106 @@
+//! Lake tables as the SQL door sees them: what is committed, and the rows of the epoch log beyond it.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
+use playhouse_connectors::lake::LakeTable;
+use playhouse_engine::epoch::{Cursor, EpochLog};
+use playhouse_query::{BoxError, LakeSource, PinnedLake, RowIter, TailRows};
+
+use super::stores::LakeStream;
+
+/// How often a pin is tried again because a commit and a truncation came between its two halves.
+const PIN_TRIES: usize = 100;
+
+pub struct LakeWithTail {
+    table: Arc<LakeTable>,
+    stream: usize,
+    epochs: Arc<EpochLog>,
+}
+
+impl LakeWithTail {
+    pub fn new(lake: LakeStream, epochs: Arc<EpochLog>) -> LakeWithTail {
+        LakeWithTail { table: lake.table, stream: lake.stream, epochs }
+    }
+}
+
+#[async_trait]
+impl LakeSource for LakeWithTail {
+    fn name(&self) -> &str {
+        self.table.name()
+    }
+
+    fn schema(&self) -> SchemaRef {
+        self.table.schema().clone()
+    }
+
+    async fn pin(&self, epoch: u64) -> Result<PinnedLake, BoxError> {
+        for _ in 0..PIN_TRIES {
+            let committed = self.table.pinned();
+            let cursor = self.epochs.cursor(&committed.position).hold();
+            // Epochs are only truncated once the lake has them: if these are gone, there is a newer version to pin.
+            if committed.position.covers(&self.epochs.start()) {
+                let tail = Tail { cursor, stream: self.stream, epoch };
+                return Ok(PinnedLake { committed: committed.provider.clone(), tail: Arc::new(tail) });
+            }
+            tokio::task::yield_now().await;
+        }
+        Err(format!("the rows of {} between lake and epoch log cannot be found", self.table.name()).into())
+    }
+}
+
+struct Tail {
+    cursor: Cursor,
+    stream: usize,
+    epoch: u64,
+}
+
+impl TailRows for Tail {
+    fn open(&self) -> RowIter {
+        Box::new(TailIter { cursor: self.cursor.clone(), stream: self.stream, epoch: self.epoch, rows: Vec::new(), ended: false })
+    }
+}
+
+struct TailIter {
+    cursor: Cursor,
+    stream: usize,
+    epoch: u64,
+    /// Of the current epoch, last first.
+    rows: Vec<RecordBatch>,
+    ended: bool,
+}
+
+impl Iterator for TailIter {
+    type Item = Result<RecordBatch, BoxError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(batch) = self.rows.pop() {
+                return Some(Ok(batch));
+            }
+            if self.ended {
+                return None;
+            }
+            match self.cursor.next_epoch() {
+                Ok(Some(epoch)) if epoch.header.number <= self.epoch => match epoch.rows(self.stream) {
+                    Ok(mut rows) => {
+                        rows.reverse();
+                        self.rows = rows;
+                    }
+                    Err(error) => return self.fail(error.into()),
+                },
+                Ok(_) => self.ended = true,
+                Err(error) => return self.fail(error.into()),
+            }
+        }
+    }
+}
+
+impl TailIter {
+    fn fail(&mut self, error: BoxError) -> Option<Result<RecordBatch, BoxError>> {
+        self.ended = true;
+        Some(Err(error))
+    }
+}

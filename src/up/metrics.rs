@@ -1,0 +1,67 @@
+//! What `/metrics` shows.
+
+use std::sync::Arc;
+
+use playhouse_engine::Engine;
+use playhouse_engine::sink::SinkState;
+use playhouse_gate::Gate;
+use playhouse_http::admin::Metric;
+use playhouse_http::ingest::IngestDoor;
+
+pub fn source(gate: Arc<Gate>, engine: Arc<Engine>, ingest: Arc<IngestDoor>) -> Arc<dyn Fn() -> Vec<Metric> + Send + Sync> {
+    Arc::new(move || {
+        let counters = gate.counters();
+        let requests = ingest.counters();
+        let status = engine.status();
+        let mut lag = Metric::gauge("playhouse_lag_records", "Records durable in the log and not yet taken, by reader.")
+            .labelled([("reader", "engine")], status.lag as f64);
+        let mut rows = Metric::counter("playhouse_sink_rows_total", "Rows committed since the start, by sink.");
+        let mut up = Metric::gauge("playhouse_sink_up", "1 while a sink is connected.");
+        for sink in &status.sinks {
+            let name = sink.status.name.as_str();
+            lag = lag.labelled([("reader", name)], sink.lag as f64);
+            rows = rows.labelled([("sink", name)], sink.status.rows_committed as f64);
+            up = up.labelled([("sink", name)], f64::from(u8::from(sink.status.state == SinkState::Running)));
+        }
+        let mut groups = Metric::gauge("playhouse_view_groups", "Groups in the state of a view.");
+        let mut state = Metric::gauge("playhouse_view_state_bytes", "Memory of a view's state.");
+        for view in &status.views {
+            groups = groups.labelled([("view", view.name.as_str())], view.groups as f64);
+            state = state.labelled([("view", view.name.as_str())], view.state_bytes as f64);
+        }
+        vec![
+            Metric::counter("playhouse_events_accepted_total", "Events appended to the log.").value(counters.accepted as f64),
+            Metric::counter("playhouse_events_rejected_total", "Events rejected.").value(counters.rejected as f64),
+            Metric::counter("playhouse_events_accepted_bytes_total", "Payload of accepted events.")
+                .value(counters.accepted_bytes as f64),
+            Metric::gauge("playhouse_in_flight_bytes", "Requests between arrival and durable append.")
+                .value(counters.in_flight_bytes as f64),
+            Metric::counter("playhouse_ingest_requests_total", "Requests to the ingest door, by outcome.")
+                .labelled([("outcome", "answered")], requests.answered as f64)
+                .labelled([("outcome", "refused")], requests.refused as f64)
+                .labelled([("outcome", "busy")], requests.busy as f64)
+                .labelled([("outcome", "failed")], requests.failed as f64),
+            Metric::gauge("playhouse_log_bytes", "The log on disk.").value(gate.log().size_bytes() as f64),
+            Metric::counter("playhouse_epochs_total", "Epochs since the state was made.").value(status.epoch as f64),
+            Metric::gauge("playhouse_epoch_log_bytes", "The epoch log on disk.").value(status.epoch_log_bytes as f64),
+            Metric::counter("playhouse_duplicates_total", "Events dropped because their id was seen before.")
+                .value(status.duplicates as f64),
+            Metric::counter("playhouse_late_total", "Rows too late for a view.").value(status.late as f64),
+            Metric::counter("playhouse_undecodable_total", "Records that passed the gate and cannot be decoded.")
+                .value(status.undecodable as f64),
+            Metric::gauge("playhouse_dedup_ids", "Ids remembered.").value(status.dedup_ids as f64),
+            Metric::gauge("playhouse_dedup_window_seconds", "The dedup window in force.")
+                .value(status.dedup_window_ms as f64 / 1_000.0),
+            Metric::gauge("playhouse_freshness_seconds", "From append to visible, over the last epochs.")
+                .labelled([("quantile", "0.5")], status.freshness.p50_ms as f64 / 1_000.0)
+                .labelled([("quantile", "0.99")], status.freshness.p99_ms as f64 / 1_000.0),
+            lag,
+            rows,
+            up,
+            groups,
+            state,
+            Metric::gauge("playhouse_memory_bytes", "Resident memory of the process.")
+                .value(super::status::resident_bytes() as f64),
+        ]
+    })
+}

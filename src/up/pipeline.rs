@@ -1,0 +1,77 @@
+//! The pipeline file, compiled with what this binary has: connectors, built-in data, settings as variables.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use playhouse_engine::BadRecord;
+use playhouse_engine::sql::{CompileOptions, Functions, Pipeline};
+use playhouse_gate::Gate;
+
+use crate::config::{Config, Resource};
+
+const PIPELINE: &str = include_str!("../../pipelines/multimedia.sql");
+const CATALOGUE: &[u8] = include_bytes!("../../data/catalogue.ndjson");
+const COUNTRIES: &[u8] = include_bytes!("../../data/country-ipv4.mmdb");
+const USER_AGENTS: &[u8] = include_bytes!("../../data/regexes.yaml");
+
+/// The pipeline's name in sink positions: it stays the same when the file changes.
+pub const NAME: &str = "multimedia";
+
+pub async fn compile(config: &Config) -> Result<Pipeline> {
+    let (name, sql, directory) = match &config.pipeline.file {
+        Resource::Builtin => ("the built-in pipeline".to_owned(), PIPELINE.to_owned(), PathBuf::from(".")),
+        Resource::File(path) => {
+            let named = format!("pipeline {} (setting pipeline.file)", path.display());
+            let sql = std::fs::read_to_string(path).with_context(|| format!("cannot read {named}"))?;
+            (named, sql, path.parent().map(PathBuf::from).unwrap_or_default())
+        }
+    };
+    let variables = BTreeMap::from([
+        ("topic".to_owned(), config.topic.clone()),
+        ("cache_ttl".to_owned(), format!("{} ms", config.cache_ttl.as_millis())),
+        ("dedup_window".to_owned(), format!("{} ms", config.pipeline.dedup_window.as_millis())),
+    ]);
+    let options = CompileOptions {
+        name: NAME.to_owned(),
+        variables,
+        functions: Functions {
+            geoip: Some(config.geoip.read(COUNTRIES).context("setting geoip")?),
+            user_agents: Some(Bytes::from_static(USER_AGENTS)),
+        },
+        builtin: BTreeMap::from([("catalogue".to_owned(), config.catalogue.read(CATALOGUE).context("setting catalogue")?)]),
+        directory,
+        connectors: super::stores::connectors(),
+    };
+    Pipeline::compile(&sql, options).await.with_context(|| name)
+}
+
+/// Whether the configured pipeline compiles, for `playhouse doctor`.
+pub fn check(config: &Config) -> Result<()> {
+    tokio::runtime::Builder::new_current_thread().build()?.block_on(compile(config)).map(drop)
+}
+
+impl Resource {
+    /// The file's bytes, or those inside the binary.
+    pub fn read(&self, builtin: &'static [u8]) -> Result<Bytes> {
+        match self {
+            Resource::Builtin => Ok(Bytes::from_static(builtin)),
+            Resource::File(path) => {
+                std::fs::read(path).map(Bytes::from).with_context(|| format!("cannot read {}", path.display()))
+            }
+        }
+    }
+}
+
+/// Keeps records that passed the gate and cannot be decoded as bad events.
+pub fn bad_records(gate: Arc<Gate>) -> Arc<dyn Fn(BadRecord) + Send + Sync> {
+    Arc::new(move |record| {
+        tracing::warn!(
+            topic = %record.topic, partition = record.partition, offset = record.offset,
+            "a record cannot be decoded: {} {}", record.path, record.message
+        );
+        let _ = &gate;
+    })
+}

@@ -1,0 +1,120 @@
+//! The live status: in place on a terminal, a line every few seconds elsewhere, JSON at `/api/status`.
+
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write as _};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use playhouse_engine::sink::SinkState;
+use playhouse_engine::{Engine, EngineStatus};
+use playhouse_gate::{Counters, Gate};
+use tokio_util::sync::CancellationToken;
+
+const TERMINAL_INTERVAL: Duration = Duration::from_secs(1);
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
+
+pub fn source(gate: Arc<Gate>, engine: Arc<Engine>) -> Arc<dyn Fn() -> serde_json::Value + Send + Sync> {
+    Arc::new(move || {
+        let counters = gate.counters();
+        serde_json::json!({
+            "gate": {
+                "accepted": counters.accepted,
+                "rejected": counters.rejected,
+                "accepted_bytes": counters.accepted_bytes,
+                "in_flight_bytes": counters.in_flight_bytes,
+            },
+            "log": { "id": gate.log().id(), "bytes": gate.log().size_bytes() },
+            "engine": engine.status(),
+            "memory_bytes": resident_bytes(),
+        })
+    })
+}
+
+pub async fn show(gate: Arc<Gate>, engine: Arc<Engine>, stop: CancellationToken) {
+    let terminal = std::io::stdout().is_terminal();
+    let mut shown = 0;
+    let mut last = (Instant::now(), gate.counters());
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(if terminal { TERMINAL_INTERVAL } else { LINE_INTERVAL }) => {}
+            () = stop.cancelled() => return,
+        }
+        let now = (Instant::now(), gate.counters());
+        let status = engine.status();
+        let rate = rates(&last, &now);
+        last = now;
+        let text = if terminal { block(&rate, &last.1, &status) } else { line(&rate, &last.1, &status) };
+        let mut out = std::io::stdout().lock();
+        // A closed terminal is no reason to stop serving.
+        let _ = if terminal && shown > 0 { write!(out, "\x1b[{shown}A\x1b[J{text}") } else { write!(out, "{text}") };
+        let _ = out.flush();
+        shown = text.lines().count();
+    }
+}
+
+struct Rate {
+    accepted: f64,
+    rejected: f64,
+}
+
+fn rates(last: &(Instant, Counters), now: &(Instant, Counters)) -> Rate {
+    let seconds = now.0.duration_since(last.0).as_secs_f64().max(0.001);
+    let per_second = |now: u64, last: u64| now.saturating_sub(last) as f64 / seconds;
+    Rate {
+        accepted: per_second(now.1.accepted, last.1.accepted),
+        rejected: per_second(now.1.rejected, last.1.rejected),
+    }
+}
+
+fn block(rate: &Rate, counters: &Counters, status: &EngineStatus) -> String {
+    let mut text = format!(
+        "\n  events     {:>10.0}/s   {} accepted   {} rejected ({:.0}/s)   {} duplicates   {} late\n",
+        rate.accepted, counters.accepted, counters.rejected, rate.rejected, status.duplicates, status.late
+    );
+    let _ = writeln!(text, "  freshness  p50 {} ms   p99 {} ms", status.freshness.p50_ms, status.freshness.p99_ms);
+    let _ = writeln!(text, "  engine     lag {}   epoch {}", status.lag, status.epoch);
+    for sink in &status.sinks {
+        let _ = writeln!(text, "  {:<10} lag {}   {}", sink.status.name, sink.lag, state(&sink.status.state));
+    }
+    let _ = writeln!(text, "  memory     {} MB", resident_bytes() / 1_000_000);
+    if let Some(reason) = &status.stalled {
+        let _ = writeln!(text, "  stalled    {reason}");
+    }
+    text
+}
+
+fn line(rate: &Rate, counters: &Counters, status: &EngineStatus) -> String {
+    let mut text = format!(
+        "{:.0} events/s, {} accepted, {} rejected, freshness p50 {} ms p99 {} ms, lag: engine {}",
+        rate.accepted, counters.accepted, counters.rejected, status.freshness.p50_ms, status.freshness.p99_ms, status.lag
+    );
+    for sink in &status.sinks {
+        let _ = write!(text, ", {} {}", sink.status.name, sink.lag);
+        if sink.status.state != SinkState::Running {
+            let _ = write!(text, " ({})", state(&sink.status.state));
+        }
+    }
+    let _ = write!(text, ", memory {} MB", resident_bytes() / 1_000_000);
+    if let Some(reason) = &status.stalled {
+        let _ = write!(text, ", stalled: {reason}");
+    }
+    text.push('\n');
+    text
+}
+
+fn state(state: &SinkState) -> String {
+    match state {
+        SinkState::Opening => "opening".to_owned(),
+        SinkState::Running => "running".to_owned(),
+        SinkState::Unavailable(reason) => format!("unavailable: {reason}"),
+        SinkState::Failed(reason) => format!("failed: {reason}"),
+        SinkState::Stopped => "stopped".to_owned(),
+    }
+}
+
+/// Resident memory of this process; 0 where the system does not tell.
+pub fn resident_bytes() -> u64 {
+    const PAGE_BYTES: u64 = 4096;
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).map_or(0, |pages| pages * PAGE_BYTES)
+}
