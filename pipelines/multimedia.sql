@@ -27,7 +27,7 @@ CREATE TABLE multimedia_events (
   format = 'json',
   fields = 'event_time=timestamp, user_id=user, session_id=session, content_id=content',
   dedup_key = 'id',                 -- an id seen before is dropped ahead of everything below…
-  dedup_window = '24 hours',        -- …if that was at most this long ago, by ingest time
+  dedup_window = '${dedup_window}',  -- …if that was at most this long ago, by ingest time
   watermark = 'event_time',         -- event time has reached the highest event_time seen…
   watermark_delay = '10 seconds',   -- …less this, in the partition that is furthest behind…
   idle_timeout = '30 seconds'       -- …leaving out those that have been silent for this long
@@ -75,15 +75,15 @@ LEFT JOIN catalogue c ON e.content_id = c.content_id;
 
 -- All history, columnar. Committed when either limit is reached; until then queries read the rest from the epoch log.
 CREATE TABLE lake_events WITH (
-  connector = 'lake', table = 'events', partition_by = 'date',
-  commit_interval = '60 seconds', commit_bytes = '134217728'
+  connector = 'lake', table = 'events',
+  commit_interval = '60 seconds', commit_bytes = '128 MB'
 );
 INSERT INTO lake_events SELECT * FROM enriched;
 
 -- The events byte for byte as they were sent: what a later pipeline can be rebuilt from.
 CREATE TABLE lake_raw WITH (
-  connector = 'lake', table = 'events_raw', partition_by = 'date',
-  commit_interval = '60 seconds', commit_bytes = '134217728'
+  connector = 'lake', table = 'events_raw',
+  commit_interval = '60 seconds', commit_bytes = '128 MB'
 );
 INSERT INTO lake_raw
 SELECT event_time, topic, partition, "offset", ingested_at, raw, CAST(event_time AS DATE) AS date
@@ -96,7 +96,7 @@ CREATE TABLE table_events WITH (
 INSERT INTO table_events SELECT * FROM enriched;
 
 -- The newest by key, in Redis or in process.
-CREATE TABLE cache_events WITH (connector = 'cache', key = 'event:{id}', ttl = '1 hour');
+CREATE TABLE cache_events WITH (connector = 'cache', key = 'event:{id}', ttl = '${cache_ttl}');
 INSERT INTO cache_events SELECT * FROM enriched;
 
 -- ── Live ────────────────────────────────────────────────────────────────────────────────────────────────────────────

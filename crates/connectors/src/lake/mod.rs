@@ -97,7 +97,7 @@ impl Lake {
         let mut reading = SessionConfig::new();
         reading.options_mut().execution.parquet.schema_force_view_types = false;
         Ok(Arc::new(LakeTable {
-            name: target.name.clone(),
+            name: name.clone(),
             schema: target.schema.clone(),
             policy: options::commit_policy(target, DEFAULT_POLICY)?,
             url,
