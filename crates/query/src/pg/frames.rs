@@ -82,7 +82,7 @@ fn check(input: &[u8], started: &mut bool, limit: usize) -> io::Result<Option<us
     }
     let Some(body) = input.get(header + 4..header + length) else { return Ok(None) };
     let body = Body(body);
-    let well_formed = if *started { body.is_message(input[0]) } else { body.is_startup(started) };
+    let well_formed = if *started { body.message(input[0]) } else { body.startup(started) };
     match well_formed {
         Some(()) => Ok(Some(header + length)),
         None => Err(invalid("a malformed message".to_owned())),
@@ -97,7 +97,7 @@ fn invalid(message: String) -> io::Error {
 struct Body<'a>(&'a [u8]);
 
 impl Body<'_> {
-    fn is_startup(mut self, started: &mut bool) -> Option<()> {
+    fn startup(mut self, started: &mut bool) -> Option<()> {
         let code = self.number::<4>()? as u32;
         if ENCRYPTION.contains(&code) {
             return self.end();
@@ -116,7 +116,7 @@ impl Body<'_> {
         }
     }
 
-    fn is_message(mut self, kind: u8) -> Option<()> {
+    fn message(mut self, kind: u8) -> Option<()> {
         match kind {
             b'Q' | b'f' => {
                 self.text()?;

@@ -58,7 +58,7 @@ impl Service {
     }
 
     async fn simple(&self, statement: &Statement, client: &mut dyn HookClient) -> PgWireResult<Response> {
-        let kind = classify(statement).map_err(user)?;
+        let kind = classify(statement)?;
         session::refuse_in_failed_transaction(statement, client)?;
         let context = self.base.pinned();
         if kind == Kind::Session {
@@ -260,7 +260,7 @@ impl ExtendedQueryHandler for Service {
         };
         session::refuse_in_failed_transaction(statement, client)?;
         let context = self.base.pinned();
-        if classify(statement).map_err(user)? == Kind::Session {
+        if classify(statement)? == Kind::Session {
             return session::answer(statement, &context, client).await;
         }
         // The library binds the parameters and encodes the rows.
@@ -295,7 +295,7 @@ pub(super) struct StatementParser {
 
 impl StatementParser {
     fn parse(&self, query: &str) -> PgWireResult<Vec<Statement>> {
-        check_depth(query).map_err(user)?;
+        check_depth(query)?;
         self.sql.parse(query).map_err(|found| user(from_parser(&found)))
     }
 
@@ -332,7 +332,7 @@ impl QueryParser for StatementParser {
             return Err(user(error("42601", "cannot prepare more than one statement at once")));
         }
         let context = self.base.planning();
-        let plan = match classify(&statement).map_err(user)? {
+        let plan = match classify(&statement)? {
             Kind::Query => plan(context, &statement).await?,
             Kind::Session => match SetShowHook.handle_extended_parse_query(&statement, context, client).await {
                 Some(plan) => plan?,

@@ -6,9 +6,9 @@ use datafusion::sql::sqlparser::ast::Statement;
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
-use pgwire::error::{ErrorInfo, PgWireError};
+use pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
 
-use super::errors::{engine, error, from_parser};
+use super::errors::{engine, error, from_parser, user};
 
 /// Operators in one message. A chain of them (`a or b or c …`) becomes a tree as deep as it is long, and what walks the
 /// tree recurses: without a limit, one long chain would overflow the stack and end the process.
@@ -25,7 +25,7 @@ pub(super) enum Kind {
 const HINT: &str = "this door only reads: events arrive through the ingest doors (HTTP, Kafka), and tables and views are \
                     defined by the pipelines in pipelines/*.sql (setting engine.pipeline)";
 
-pub(super) fn classify(statement: &Statement) -> Result<Kind, ErrorInfo> {
+pub(super) fn classify(statement: &Statement) -> PgWireResult<Kind> {
     match statement {
         Statement::Query(_)
         | Statement::Explain { .. }
@@ -54,19 +54,20 @@ pub(super) fn classify(statement: &Statement) -> Result<Kind, ErrorInfo> {
         | Statement::Delete(_)
         | Statement::Merge(_)
         | Statement::Truncate(_)
-        | Statement::Copy { .. } => Err(refusal("25006", statement)),
-        _ => Err(refusal("0A000", statement)),
+        | Statement::Copy { .. } => Err(user(refusal("25006", statement))),
+        _ => Err(user(refusal("0A000", statement))),
     }
 }
 
 /// Refuses what would nest too deeply, before a tree is made of it.
-pub(super) fn check_depth(sql: &str) -> Result<(), ErrorInfo> {
-    let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize().map_err(|found| from_parser(&found.into()))?;
+pub(super) fn check_depth(sql: &str) -> PgWireResult<()> {
+    let tokens =
+        Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize().map_err(|found| user(from_parser(&found.into())))?;
     let operators = tokens.iter().filter(|token| deepens(token)).count();
     if operators > OPERATORS_MAX {
         let mut info = error("54001", format!("{operators} operators in one statement: the limit is {OPERATORS_MAX}"));
         info.hint = Some("write a long chain of OR as IN (…) or as a join with VALUES".to_owned());
-        return Err(info);
+        return Err(user(info));
     }
     Ok(())
 }
@@ -117,7 +118,7 @@ fn deepens(token: &Token) -> bool {
 }
 
 /// The same rule for what hides inside a query (a CTE that inserts, EXPLAIN of a CREATE).
-pub(super) fn verify(plan: &LogicalPlan) -> Result<(), PgWireError> {
+pub(super) fn verify(plan: &LogicalPlan) -> PgWireResult<()> {
     let reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     reads.verify_plan(plan).map_err(|found| {
         let mut info = match engine(found) {

@@ -42,12 +42,6 @@ async fn psql_asks_and_is_answered() {
 #[ignore = "needs psql"]
 async fn psql_describes_what_there_is() {
     let door = open().await;
-    for command in
-        ["\\d", "\\d+", "\\dt", "\\dt+", "\\dv", "\\dn", "\\l", "\\du", "\\df", "\\di", "\\dp", "\\conninfo", "\\dm"]
-    {
-        let (success, output, error) = psql(&door, &[], command);
-        println!("=== {command}: {success}\n{output}{error}");
-    }
     let tables = asked(&door, &["-At"], "\\d");
     for table in ["events", "late_events", "bad_events", "left_view", "right_view"] {
         assert!(tables.contains(&format!("public|{table}|")), "{tables}");
