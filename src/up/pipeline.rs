@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use playhouse_engine::BadRecord;
+use playhouse_engine::BadRecords;
 use playhouse_engine::sql::{CompileOptions, Functions, Pipeline};
-use playhouse_gate::Gate;
+use playhouse_gate::{Gate, Reason};
 
 use crate::config::{Config, Resource};
 
@@ -66,12 +66,15 @@ impl Resource {
 }
 
 /// Keeps records that passed the gate and cannot be decoded as bad events.
-pub fn bad_records(gate: Arc<Gate>) -> Arc<dyn Fn(BadRecord) + Send + Sync> {
+pub fn bad_records(gate: Arc<Gate>) -> BadRecords {
     Arc::new(move |record| {
-        tracing::warn!(
-            topic = %record.topic, partition = record.partition, offset = record.offset,
-            "a record cannot be decoded: {} {}", record.path, record.message
-        );
-        let _ = &gate;
+        let gate = gate.clone();
+        Box::pin(async move {
+            let place = (record.partition, record.offset);
+            let reason = Reason { path: record.path, message: record.message, keyword: "decode".to_owned() };
+            gate.keep_undecodable(&record.topic, place, record.ingested_ms, &record.raw, reason)
+                .await
+                .map_err(|error| error.to_string())
+        })
     })
 }

@@ -221,6 +221,30 @@ async fn store(
     Ok(())
 }
 
+impl Gate {
+    /// Keeps a record that lies in the log and cannot be decoded there as a bad event, and returns once it is durable. A
+    /// repeat for the same place stores nothing, so a caller that crashed may call again. `ingested_ms` is the record's
+    /// append time.
+    pub async fn keep_undecodable(
+        &self,
+        topic: &str,
+        place: (i32, i64),
+        ingested_ms: i64,
+        raw: &[u8],
+        reason: Reason,
+    ) -> Result<(), ProduceError> {
+        if stored_since(self, topic, ingested_ms).await?.contains(&place) {
+            return Ok(());
+        }
+        let origin = Origin { protocol: "log", ..Origin::default() };
+        let subject = self.subject(topic);
+        let mut bad = BadFrames::new(topic, subject.schema_id, &origin, now_ms(), self.config.max_event_bytes);
+        bad.push(&Stage::Decode, &[reason], raw, Some(place));
+        let (partition, appended) = self.bad.append(bad)?;
+        Ok(partition.durable(appended.next_offset).await?)
+    }
+}
+
 /// The places of the topic's bad events stored since the batch was first appended.
 async fn stored_since(gate: &Gate, topic: &str, append_time_ms: i64) -> Result<Vec<(i32, i64)>, ProduceError> {
     let failed = |error: playhouse_log::ReadError| AppendError::Failed(error.to_string());

@@ -287,6 +287,7 @@ impl Input {
                     topic: self.name.topic.clone(),
                     partition,
                     offset: record.offset,
+                    ingested_ms: record.timestamp_ms,
                     raw: record.value.unwrap_or_default().to_vec(),
                     path: failure.path,
                     message: failure.message,

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use playhouse_log::Log;
 use playhouse_log::disk::Disk;
@@ -39,10 +40,15 @@ pub struct BadRecord {
     pub topic: Arc<str>,
     pub partition: i32,
     pub offset: i64,
+    pub ingested_ms: i64,
     pub raw: Vec<u8>,
     pub path: String,
     pub message: String,
 }
+
+/// Called before the epoch that passes a record over is written; the epoch waits for it, and after a crash it may be
+/// called again for the same record. An error is tried again.
+pub type BadRecords = Arc<dyn Fn(BadRecord) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
 #[derive(Clone)]
 pub struct EngineConfig {
@@ -62,8 +68,8 @@ pub struct EngineConfig {
     pub dedup: DedupConfig,
     /// Of each view's state.
     pub view_budget_bytes: usize,
-    /// Takes records that cannot be decoded.
-    pub bad_records: Arc<dyn Fn(BadRecord) + Send + Sync>,
+    /// Keeps records that cannot be decoded.
+    pub bad_records: BadRecords,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +90,8 @@ pub enum EngineError {
     Read { topic: Arc<str>, partition: i32, reason: String },
     #[error("checkpoint {path}: {reason}")]
     Checkpoint { path: PathBuf, reason: String },
+    #[error("cannot keep a record that cannot be decoded: {0}")]
+    BadRecord(String),
     #[error("cannot start the engine's thread: {0}")]
     Thread(#[source] std::io::Error),
 }

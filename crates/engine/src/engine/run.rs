@@ -19,7 +19,7 @@ use super::input::{self, Cut, SourceReader, millis};
 use super::late::{LateContext, LateRows};
 use super::status::{Shared, ViewStatus};
 use super::view::View;
-use super::{BadRecord, EngineConfig, EngineError};
+use super::{EngineConfig, EngineError};
 use crate::epoch::{Epoch, EpochLog, Header, Identity};
 use crate::sink::{DriverHandle, Scope, SinkMark};
 use crate::sql::Pipeline;
@@ -364,6 +364,7 @@ impl Runner {
         for source in &mut self.sources {
             cuts.push(source.cut(rows_max, clock_ms, self.fences.first())?);
         }
+        self.keep_bad_records(&mut cuts).await?;
         let watermarks_before: Vec<Option<i64>> = self.sources.iter().map(|source| source.watermark_ms).collect();
         let mut times = Vec::new();
         for (source, cut) in self.sources.iter_mut().zip(&cuts) {
@@ -426,15 +427,15 @@ impl Runner {
                 shared.observe_freshness((self.config.clock)() - oldest);
             }
         }
-        for bad in cuts.into_iter().flat_map(|cut| cut.bad) {
-            self.report_bad(bad);
-        }
         Ok(())
     }
 
-    fn report_bad(&self, bad: BadRecord) {
-        self.shared.lock().undecodable += 1;
-        (self.config.bad_records)(bad);
+    async fn keep_bad_records(&self, cuts: &mut [Cut]) -> Result<(), EngineError> {
+        for bad in cuts.iter_mut().flat_map(|cut| cut.bad.drain(..)) {
+            (self.config.bad_records)(bad).await.map_err(EngineError::BadRecord)?;
+            self.shared.lock().undecodable += 1;
+        }
+        Ok(())
     }
 
     fn publish(&self) {

@@ -230,6 +230,7 @@ impl House {
             view_budget_bytes: 1 << 20,
             bad_records: Arc::new(move |_| {
                 bad.fetch_add(1, Ordering::SeqCst);
+                Box::pin(async { Ok(()) })
             }),
         };
         Engine::start(self.log.clone(), pipeline, sinks, config).unwrap()
