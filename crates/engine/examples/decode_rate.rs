@@ -23,7 +23,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let lake = ["table", "partition_by", "commit_interval", "commit_bytes"].as_slice();
     let options = CompileOptions {
         name: "multimedia".to_string(),
-        variables: BTreeMap::from([("topic".to_string(), "multimedia_events".to_string())]),
+        variables: [("topic", "multimedia_events"), ("dedup_window", "24 hours"), ("cache_ttl", "1 hour")]
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .into(),
         functions: Functions {
             geoip: Some(fs::read("data/country-ipv4.mmdb")?.into()),
             user_agents: Some(fs::read("data/regexes.yaml")?.into()),

@@ -5,7 +5,6 @@
 //! plan needs and that are therefore not built: whether a record is good does not depend on the plans.
 
 use std::fmt::Write as _;
-use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -127,13 +126,13 @@ pub(super) struct Layout {
 }
 
 /// One converted value of the record at hand.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Cell {
     Null,
-    /// Bytes of the payload.
-    Text(Range<usize>),
+    /// Bytes of the payload, from and to.
+    Text(u32, u32),
     /// Bytes of the scratch text, for strings with escapes.
-    Scratch(Range<usize>),
+    Scratch(u32, u32),
     Long(i64),
     Float(f64),
     Flag(bool),
@@ -233,6 +232,9 @@ impl Decoder {
 
     /// Appends the payload's columns. For sources with system columns these must follow.
     pub(super) fn push_payload(&mut self, payload: &[u8]) -> Result<(), DecodeFailure> {
+        if u32::try_from(payload.len()).is_err() {
+            return Err(failure("", "larger than 4 GiB"));
+        }
         let text = std::str::from_utf8(payload)
             .map_err(|error| failure("", format!("not UTF-8 at byte {}", error.valid_up_to())))?;
         self.scan(text)?;
@@ -264,8 +266,15 @@ impl Decoder {
             first = false;
             let key = scanner.key().map_err(malformed)?;
             let value = scanner.value().map_err(malformed)?;
-            let Some(name) = json::content(text, &key) else {
-                continue;
+            let unescaped;
+            let name = if key.kind == (Kind::String { escaped: false }) {
+                &text[key.inner()]
+            } else {
+                match json::content(text, key) {
+                    Some(content) => unescaped = content,
+                    None => continue,
+                }
+                &*unescaped
             };
             let guess = self.followers[previous];
             let found = match fields.get(guess) {
@@ -275,7 +284,7 @@ impl Decoder {
             if let Some(index) = found {
                 self.followers[previous] = index;
                 previous = index;
-                self.cells[index] = convert(&fields[index], text, &value, &mut self.scratch)
+                convert(&fields[index], text, value, &mut self.scratch, &mut self.cells[index])
                     .map_err(|message| failure(pointer(&fields[index].key), message))?;
             }
         }
@@ -330,47 +339,52 @@ fn pointer(key: &str) -> String {
 
 fn append_header(builder: &mut StringBuilder, value: Option<&[u8]>) {
     match value {
-        Some(bytes) => builder.append_value(String::from_utf8_lossy(bytes)),
+        Some(bytes) => match std::str::from_utf8(bytes) {
+            Ok(text) => builder.append_value(text),
+            Err(_) => builder.append_value(String::from_utf8_lossy(bytes)),
+        },
         None => builder.append_null(),
     }
 }
 
-fn convert(field: &Field, text: &str, value: &Value, scratch: &mut String) -> Result<Cell, String> {
-    let wrong = |expected: &str| Err(format!("expected {expected}, found {}", value.kind.name()));
-    let written = &text[value.range.clone()];
+/// The cell is written in place and the error is boxed: both for speed, as [`Value`] says.
+fn convert(field: &Field, text: &str, value: Value, scratch: &mut String, cell: &mut Cell) -> Result<(), Box<str>> {
+    let wrong = |expected: &str| Err(format!("expected {expected}, found {}", value.kind.name()).into());
+    let written = &text[value.range()];
     if value.kind == Kind::Null {
-        return Ok(Cell::Null);
+        *cell = Cell::Null;
+        return Ok(());
     }
-    match field.kind {
-        FieldType::Json => Ok(Cell::Text(value.range.clone())),
+    *cell = match field.kind {
+        FieldType::Json => Cell::Text(value.start, value.end),
         FieldType::Text => match value.kind {
-            Kind::String { escaped: false } => Ok(Cell::Text(value.inner())),
+            Kind::String { escaped: false } => Cell::Text(value.start + 1, value.end - 1),
             Kind::String { escaped: true } => {
                 let start = scratch.len();
                 json::unescape(&text[value.inner()], scratch).ok_or("half of a surrogate pair is no text")?;
-                Ok(Cell::Scratch(start..scratch.len()))
+                Cell::Scratch(start as u32, scratch.len() as u32)
             }
-            Kind::Object | Kind::Array => Ok(Cell::Text(value.range.clone())),
-            _ => wrong("a string"),
+            Kind::Object | Kind::Array => Cell::Text(value.start, value.end),
+            _ => return wrong("a string"),
         },
-        FieldType::SmallInt => integer(written, value, i16::MIN.into(), i16::MAX.into()),
-        FieldType::Integer => integer(written, value, i32::MIN.into(), i32::MAX.into()),
-        FieldType::BigInt => integer(written, value, i64::MIN, i64::MAX),
+        FieldType::SmallInt => Cell::Long(integer(written, value, i16::MIN.into(), i16::MAX.into())?),
+        FieldType::Integer => Cell::Long(integer(written, value, i32::MIN.into(), i32::MAX.into())?),
+        FieldType::BigInt => Cell::Long(integer(written, value, i64::MIN, i64::MAX)?),
         FieldType::Real | FieldType::Double => match value.kind {
             Kind::Number { .. } => match written.parse::<f64>() {
                 Ok(number)
                     if number.is_finite() && (field.kind == FieldType::Double || (number as f32).is_finite()) =>
                 {
-                    Ok(Cell::Float(number))
+                    Cell::Float(number)
                 }
-                _ => Err(format!("{written} is out of range")),
+                _ => return Err(format!("{written} is out of range").into()),
             },
-            _ => wrong("a number"),
+            _ => return wrong("a number"),
         },
         FieldType::Boolean => match value.kind {
-            Kind::True => Ok(Cell::Flag(true)),
-            Kind::False => Ok(Cell::Flag(false)),
-            _ => wrong("a boolean"),
+            Kind::True => Cell::Flag(true),
+            Kind::False => Cell::Flag(false),
+            _ => return wrong("a boolean"),
         },
         FieldType::Timestamp | FieldType::Date => {
             let Kind::String { .. } = value.kind else {
@@ -381,27 +395,25 @@ fn convert(field: &Field, text: &str, value: &Value, scratch: &mut String) -> Re
                 FieldType::Timestamp => (parse_rfc3339_us(&content), "an RFC 3339 timestamp"),
                 _ => (parse_date(&content).map(i64::from), "a date like 2025-08-31"),
             };
-            parsed.map(Cell::Long).ok_or_else(|| format!("{written} is not {form}"))
+            Cell::Long(parsed.ok_or_else(|| format!("{written} is not {form}"))?)
         }
-    }
+    };
+    Ok(())
 }
 
 /// JSON knows one kind of number: 1.0 and 1e3 are integers too.
-fn integer(written: &str, value: &Value, least: i64, most: i64) -> Result<Cell, String> {
+fn integer(written: &str, value: Value, least: i64, most: i64) -> Result<i64, Box<str>> {
     const EXACT: f64 = 9_007_199_254_740_992.0;
     let number = match value.kind {
         Kind::Number { integer: true } => written.parse::<i64>().ok(),
         Kind::Number { integer: false } => match written.parse::<f64>() {
-            Ok(float) if float.fract() != 0.0 => return Err(format!("expected an integer, found {written}")),
+            Ok(float) if float.fract() != 0.0 => return Err(format!("expected an integer, found {written}").into()),
             Ok(float) if float.abs() <= EXACT => Some(float as i64),
             _ => None,
         },
-        _ => return Err(format!("expected an integer, found {}", value.kind.name())),
+        _ => return Err(format!("expected an integer, found {}", value.kind.name()).into()),
     };
-    match number {
-        Some(number) if (least..=most).contains(&number) => Ok(Cell::Long(number)),
-        _ => Err(format!("{written} is out of range")),
-    }
+    number.filter(|number| (least..=most).contains(number)).ok_or_else(|| format!("{written} is out of range").into())
 }
 
 impl Column {
@@ -424,8 +436,12 @@ impl Column {
 
     fn append(&mut self, cell: &Cell, text: &str, scratch: &str) {
         match (self, cell) {
-            (Column::Text(builder), Cell::Text(range)) => builder.append_value(&text[range.clone()]),
-            (Column::Text(builder), Cell::Scratch(range)) => builder.append_value(&scratch[range.clone()]),
+            (Column::Text(builder), Cell::Text(start, end)) => {
+                builder.append_value(&text[*start as usize..*end as usize])
+            }
+            (Column::Text(builder), Cell::Scratch(start, end)) => {
+                builder.append_value(&scratch[*start as usize..*end as usize])
+            }
             (Column::Text(builder), _) => builder.append_null(),
             (Column::SmallInt(builder), Cell::Long(value)) => builder.append_value(*value as i16),
             (Column::SmallInt(builder), _) => builder.append_null(),

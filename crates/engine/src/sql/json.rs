@@ -39,25 +39,56 @@ impl Kind {
     }
 }
 
-/// Where a value stands in the text; a string's quotes are part of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where a value stands in the text; a string's quotes are part of it. Small, so that results travel in registers: half
+/// of the decoder's time once went into moving larger ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Value {
     pub kind: Kind,
-    pub range: Range<usize>,
+    pub start: u32,
+    pub end: u32,
 }
 
 impl Value {
+    pub fn range(self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
     /// Between the quotes of a string.
-    pub fn inner(&self) -> Range<usize> {
-        self.range.start + 1..self.range.end - 1
+    pub fn inner(self) -> Range<usize> {
+        self.start as usize + 1..self.end as usize - 1
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message} at byte {at}")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{fault} at byte {at}")]
 pub struct Malformed {
-    pub message: &'static str,
-    pub at: usize,
+    pub fault: Fault,
+    pub at: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    #[error("expected a key in double quotes")]
+    Key,
+    #[error("expected a colon after the key")]
+    Colon,
+    #[error("unexpected end")]
+    End,
+    #[error("expected a value")]
+    Value,
+    #[error("expected a digit")]
+    Digit,
+    #[error("expected four hexadecimal digits after \\u")]
+    Hexadecimal,
+    #[error("unknown escape")]
+    Escape,
+    #[error("control character in a string")]
+    Control,
+    #[error("string without an end")]
+    OpenString,
+    #[error("nested too deep")]
+    Depth,
+    #[error("expected a comma or the closing bracket")]
+    Bracket,
 }
 
 pub struct Scanner<'a> {
@@ -66,12 +97,18 @@ pub struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
+    /// Texts of 4 GiB and more are beyond its positions: the caller sees to it.
     pub fn new(text: &'a str) -> Scanner<'a> {
         Scanner { bytes: text.as_bytes(), at: 0 }
     }
 
-    fn fail<T>(&self, message: &'static str) -> Result<T, Malformed> {
-        Err(Malformed { message, at: self.at })
+    #[cold]
+    fn fail<T>(&self, fault: Fault) -> Result<T, Malformed> {
+        Err(Malformed { fault, at: self.at as u32 })
+    }
+
+    fn found(&self, kind: Kind, start: usize) -> Result<Value, Malformed> {
+        Ok(Value { kind, start: start as u32, end: self.at as u32 })
     }
 
     pub fn skip_space(&mut self) {
@@ -98,11 +135,11 @@ impl<'a> Scanner<'a> {
     pub fn key(&mut self) -> Result<Value, Malformed> {
         self.skip_space();
         if self.bytes.get(self.at) != Some(&b'"') {
-            return self.fail("expected a key in double quotes");
+            return self.fail(Fault::Key);
         }
         let key = self.string()?;
         if !self.take(b':') {
-            return self.fail("expected a colon after the key");
+            return self.fail(Fault::Colon);
         }
         Ok(key)
     }
@@ -111,7 +148,7 @@ impl<'a> Scanner<'a> {
     pub fn value(&mut self) -> Result<Value, Malformed> {
         self.skip_space();
         let Some(first) = self.bytes.get(self.at) else {
-            return self.fail("unexpected end");
+            return self.fail(Fault::End);
         };
         match first {
             b'"' => self.string(),
@@ -120,17 +157,17 @@ impl<'a> Scanner<'a> {
             b't' => self.word(b"true", Kind::True),
             b'f' => self.word(b"false", Kind::False),
             b'n' => self.word(b"null", Kind::Null),
-            _ => self.fail("expected a value"),
+            _ => self.fail(Fault::Value),
         }
     }
 
     fn word(&mut self, word: &'static [u8], kind: Kind) -> Result<Value, Malformed> {
         if !self.bytes[self.at..].starts_with(word) {
-            return self.fail("expected a value");
+            return self.fail(Fault::Value);
         }
         let start = self.at;
         self.at += word.len();
-        Ok(Value { kind, range: start..self.at })
+        self.found(kind, start)
     }
 
     fn digits(&mut self) -> Result<(), Malformed> {
@@ -138,7 +175,7 @@ impl<'a> Scanner<'a> {
         while matches!(self.bytes.get(self.at), Some(b'0'..=b'9')) {
             self.at += 1;
         }
-        if self.at == start { self.fail("expected a digit") } else { Ok(()) }
+        if self.at == start { self.fail(Fault::Digit) } else { Ok(()) }
     }
 
     fn number(&mut self) -> Result<Value, Malformed> {
@@ -160,7 +197,7 @@ impl<'a> Scanner<'a> {
             self.at += usize::from(matches!(self.bytes.get(self.at), Some(b'+' | b'-')));
             self.digits()?;
         }
-        Ok(Value { kind: Kind::Number { integer }, range: start..self.at })
+        self.found(Kind::Number { integer }, start)
     }
 
     fn string(&mut self) -> Result<Value, Malformed> {
@@ -172,7 +209,7 @@ impl<'a> Scanner<'a> {
             match self.bytes.get(self.at) {
                 Some(b'"') => {
                     self.at += 1;
-                    return Ok(Value { kind: Kind::String { escaped }, range: start..self.at });
+                    return self.found(Kind::String { escaped }, start);
                 }
                 Some(b'\\') => {
                     escaped = true;
@@ -180,13 +217,13 @@ impl<'a> Scanner<'a> {
                         Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 2,
                         Some(b'u') => match self.bytes.get(self.at + 2..self.at + 6) {
                             Some(hex) if hex.iter().all(u8::is_ascii_hexdigit) => self.at += 6,
-                            _ => return self.fail("expected four hexadecimal digits after \\u"),
+                            _ => return self.fail(Fault::Hexadecimal),
                         },
-                        _ => return self.fail("unknown escape"),
+                        _ => return self.fail(Fault::Escape),
                     }
                 }
-                Some(_) => return self.fail("control character in a string"),
-                None => return self.fail("string without an end"),
+                Some(_) => return self.fail(Fault::Control),
+                None => return self.fail(Fault::OpenString),
             }
         }
     }
@@ -227,7 +264,7 @@ impl<'a> Scanner<'a> {
                 Some(open @ (b'{' | b'[')) => {
                     let object = *open == b'{';
                     if depth == DEPTH_MAX {
-                        return self.fail("nested too deep");
+                        return self.fail(Fault::Depth);
                     }
                     depth += 1;
                     objects = objects << 1 | u128::from(object);
@@ -249,7 +286,7 @@ impl<'a> Scanner<'a> {
             // A value has ended: close levels until another value follows.
             loop {
                 if depth == 0 {
-                    return Ok(Value { kind, range: start..self.at });
+                    return self.found(kind, start);
                 }
                 let object = objects & 1 == 1;
                 if self.take(b',') {
@@ -259,7 +296,7 @@ impl<'a> Scanner<'a> {
                     break;
                 }
                 if !self.take(if object { b'}' } else { b']' }) {
-                    return self.fail("expected a comma or the closing bracket");
+                    return self.fail(Fault::Bracket);
                 }
                 depth -= 1;
                 objects >>= 1;
@@ -306,7 +343,7 @@ pub fn unescape(inner: &str, into: &mut String) -> Option<()> {
 }
 
 /// The content of a scanned string, unescaped where it needs to be.
-pub fn content<'a>(text: &'a str, value: &Value) -> Option<Cow<'a, str>> {
+pub fn content(text: &str, value: Value) -> Option<Cow<'_, str>> {
     let inner = &text[value.inner()];
     if value.kind != (Kind::String { escaped: true }) {
         return Some(Cow::Borrowed(inner));
@@ -399,10 +436,10 @@ mod tests {
     fn unescapes() {
         let text = r#""a\"\\\/\b\f\n\r\t\u00e9\ud83d\ude00z""#;
         let value = Scanner::new(text).value().unwrap();
-        assert_eq!(content(text, &value).unwrap(), serde_json::from_str::<String>(text).unwrap());
+        assert_eq!(content(text, value).unwrap(), serde_json::from_str::<String>(text).unwrap());
         for lone in [r#""\ud800""#, r#""\ud800x""#, r#""\udc00""#, r#""\ud800\ud800""#, r#""\ud800A""#] {
             let value = Scanner::new(lone).value().unwrap();
-            assert_eq!(content(lone, &value), None, "{lone}");
+            assert_eq!(content(lone, value), None, "{lone}");
         }
     }
 

@@ -177,6 +177,9 @@ fn lookup(
 
 /// One JSON object after another, or one array of them.
 fn rows(columns: &[DeclaredColumn], bytes: &[u8]) -> Result<arrow::record_batch::RecordBatch, String> {
+    if u32::try_from(bytes.len()).is_err() {
+        return Err("larger than 4 GiB".to_string());
+    }
     let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
     let fields = columns.iter().enumerate().map(|(index, column)| column.field(Some(index))).collect();
     let schema: Vec<_> = columns.iter().map(DeclaredColumn::arrow).collect();
@@ -184,13 +187,13 @@ fn rows(columns: &[DeclaredColumn], bytes: &[u8]) -> Result<arrow::record_batch:
     let mut decoder = Decoder::new(Arc::new(layout));
     let mut scanner = Scanner::new(text);
     let array = scanner.take(b'[');
-    while !scanner.at_end() && !(array && scanner.take(b']')) {
+    while !(scanner.at_end() || array && scanner.take(b']')) {
         if array && !decoder.is_empty() && !scanner.take(b',') {
             return Err(format!("expected a comma after record {}", decoder.len()));
         }
         let number = decoder.len() + 1;
         let value = scanner.value().map_err(|error| format!("record {number}: {error}"))?;
-        decoder.push_payload(text[value.range].as_bytes()).map_err(|error| format!("record {number}: {error}"))?;
+        decoder.push_payload(text[value.range()].as_bytes()).map_err(|error| format!("record {number}: {error}"))?;
     }
     Ok(decoder.finish())
 }

@@ -57,7 +57,9 @@ pub fn options() -> CompileOptions {
 }
 
 pub fn full_options() -> CompileOptions {
+    let variables = [("topic", "multimedia_events"), ("dedup_window", "24 hours"), ("cache_ttl", "1 hour")];
     CompileOptions {
+        variables: variables.map(|(name, value)| (name.to_string(), value.to_string())).into(),
         builtin: BTreeMap::from([("catalogue".to_string(), repository_file("data/catalogue.ndjson"))]),
         functions: Functions {
             geoip: Some(repository_file("data/country-ipv4.mmdb")),
