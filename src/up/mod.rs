@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use playhouse_engine::{Engine, EngineConfig};
+use playhouse_engine::epoch::EpochLogConfig;
 use playhouse_engine::state::dedup::DedupConfig;
 use playhouse_gate::{Gate, GateConfig, TopicRule};
 use playhouse_log::disk::{Disk, RealDisk};
@@ -29,9 +30,8 @@ use crate::config::{Config, ConfigArgs};
 
 pub use self::pipeline::check as check_pipeline;
 
-/// Bytes of epochs, and time, after which the engine writes a checkpoint: what a restart has to merge at most.
+/// Bytes of epochs after which the engine writes a checkpoint even before its interval is over.
 const CHECKPOINT_BYTES: u64 = 256 << 20;
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -165,9 +165,12 @@ fn engine_config(config: &Config, disk: Arc<dyn Disk>, data: &data::DataDirector
         epoch_rows: config.pipeline.epoch_rows,
         epoch_interval: config.pipeline.epoch_interval,
         epoch_log_budget_bytes: config.pipeline.epoch_log_budget,
-        epoch_log: Default::default(),
+        epoch_log: EpochLogConfig {
+            segment_bytes: config.pipeline.epoch_log_segment_bytes,
+            ..EpochLogConfig::default()
+        },
         checkpoint_bytes: CHECKPOINT_BYTES,
-        checkpoint_interval: CHECKPOINT_INTERVAL,
+        checkpoint_interval: config.pipeline.checkpoint_interval,
         dedup: DedupConfig { budget_ids: config.pipeline.dedup_ids_max, ..DedupConfig::default() },
         view_budget_bytes: config.pipeline.view_memory_budget,
         bad_records: pipeline::bad_records(gate),
