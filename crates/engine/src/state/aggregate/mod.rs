@@ -92,6 +92,9 @@ impl Changes {
     }
 }
 
+/// Groups' keys, and row by row with them their columns and aggregate values.
+pub type Evaluated = (Vec<Arc<[u8]>>, RecordBatch);
+
 /// Rough cost of a group beside its key and distinct values.
 const GROUP_BYTES: usize = 96;
 
@@ -216,18 +219,18 @@ impl Groups {
     }
 
     /// Group columns and aggregate values of the changed groups, row by row with their keys.
-    pub fn evaluate(&self, changes: &Changes) -> Result<(Vec<Arc<[u8]>>, RecordBatch), StateError> {
+    pub fn evaluate(&self, changes: &Changes) -> Result<Evaluated, StateError> {
         let groups: Vec<&Group> = changes.slots.iter().filter_map(|slot| self.slots[*slot as usize].as_ref()).collect();
         self.evaluate_groups(&groups)
     }
 
     /// All groups, for publishing after recovery.
-    pub fn evaluate_all(&self) -> Result<(Vec<Arc<[u8]>>, RecordBatch), StateError> {
+    pub fn evaluate_all(&self) -> Result<Evaluated, StateError> {
         let groups: Vec<&Group> = self.slots.iter().flatten().collect();
         self.evaluate_groups(&groups)
     }
 
-    fn evaluate_groups(&self, groups: &[&Group]) -> Result<(Vec<Arc<[u8]>>, RecordBatch), StateError> {
+    fn evaluate_groups(&self, groups: &[&Group]) -> Result<Evaluated, StateError> {
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.shape.schema.fields().len());
         if let Some(keys) = &self.keys {
             if groups.is_empty() {
