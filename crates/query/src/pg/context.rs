@@ -12,7 +12,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_postgres::datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
 use datafusion_postgres::datafusion_pg_catalog::setup_pg_catalog;
 
-use super::PgConfig;
+use super::{PgConfig, json};
 use crate::Catalog;
 use crate::catalog::{Pin, Public};
 
@@ -46,13 +46,14 @@ impl Base {
                     .with_max_temp_directory_size(config.spill_bytes_max),
             )
             .build_arc()?;
-        let session = SessionContext::new_with_config_rt(session, runtime);
+        let mut session = SessionContext::new_with_config_rt(session, runtime);
 
         let catalog = Arc::new(catalog);
         let database = Arc::new(MemoryCatalogProvider::new());
         database.register_schema(SCHEMA, Arc::new(Public(catalog.clone())))?;
         session.register_catalog(DATABASE, database);
         setup_pg_catalog(&session, DATABASE, EmptyContextProvider).map_err(|error| *error)?;
+        json::register(&mut session)?;
         Ok(Base { catalog, session })
     }
 

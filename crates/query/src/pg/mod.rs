@@ -14,6 +14,7 @@ mod context;
 mod cursor;
 mod errors;
 mod frames;
+mod json;
 mod service;
 mod session;
 mod statements;

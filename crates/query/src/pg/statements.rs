@@ -23,7 +23,7 @@ pub(super) enum Kind {
 }
 
 const HINT: &str = "this door only reads: events arrive through the ingest doors (HTTP, Kafka), and tables and views are \
-                    defined by the pipelines in pipelines/*.sql (setting engine.pipeline)";
+                    defined by the pipelines in pipelines/*.sql (setting pipeline.file)";
 
 pub(super) fn classify(statement: &Statement) -> PgWireResult<Kind> {
     match statement {

@@ -178,7 +178,7 @@ async fn what_writes_is_refused() {
     let error = client.simple_query("create table t (a int)").await.unwrap_err();
     let error = error.as_db_error().unwrap();
     assert_eq!(error.message(), "cannot run CREATE TABLE here");
-    assert!(error.hint().unwrap().contains("pipelines/*.sql") && error.hint().unwrap().contains("engine.pipeline"));
+    assert!(error.hint().unwrap().contains("pipelines/*.sql") && error.hint().unwrap().contains("pipeline.file"));
     assert!(!std::path::Path::new("/tmp/playhouse-must-not-exist").exists());
     for sql in ["set datafusion.runtime.memory_limit = '100G'", "set datafusion.execution.batch_size = 1"] {
         assert_eq!(client.simple_query(sql).await.unwrap_err().code().unwrap().code(), "42501", "{sql}");
