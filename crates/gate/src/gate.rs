@@ -203,8 +203,8 @@ impl Gate {
     }
 }
 
-/// Written by the system itself.
-pub(crate) fn is_internal(topic: &str) -> bool {
+/// Written by Playhouse itself, and by no client.
+pub fn is_internal(topic: &str) -> bool {
     topic == BAD_EVENTS_TOPIC || topic.starts_with("__")
 }
 

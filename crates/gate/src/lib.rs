@@ -21,7 +21,7 @@ mod produce;
 mod split;
 
 pub use bad::{BAD_EVENTS_TOPIC, BadEvent, BadEvents, Stage};
-pub use gate::{Counters, Gate, GateConfig, GateError, TopicRule};
+pub use gate::{Counters, Gate, GateConfig, GateError, TopicRule, is_internal};
 pub use murmur2::partition_of;
 pub use outcome::{EventResult, Origin, Outcome, Reason, RequestError, Status};
 pub use produce::{ProduceError, Produced};

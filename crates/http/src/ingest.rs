@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, post};
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
-use playhouse_gate::{Gate, Origin, Outcome, RequestError};
+use playhouse_gate::{Gate, Origin, Outcome, RequestError, is_internal};
 
 use crate::body::{BUSY_RETRY, BodyLimits, Received, receive};
 use crate::budget::{ByteBudget, Lease};
@@ -162,7 +162,7 @@ fn refusal(door: &IngestDoor, error: RequestError) -> Problem {
 
 fn unknown_topic(door: &IngestDoor, topic: &str) -> Problem {
     let topics = door.gate.log().topics();
-    let mut known: Vec<&str> = topics.iter().map(|topic| topic.name()).collect();
+    let mut known: Vec<&str> = topics.iter().map(|topic| topic.name()).filter(|name| !is_internal(name)).collect();
     // Distance takes time and memory by both lengths, and the longest topic name has 249 bytes.
     let asked = topic.get(..topic.len().min(249)).unwrap_or("");
     known.sort_by_cached_key(|name| strsim::osa_distance(name, asked));
@@ -172,7 +172,11 @@ fn unknown_topic(door: &IngestDoor, topic: &str) -> Problem {
         StatusCode::NOT_FOUND,
         "unknown-topic",
         "There is no such topic",
-        format!("there is no topic {topic:?}{nearest}"),
+        if is_internal(topic) {
+            format!("topic {topic:?} is written by Playhouse itself")
+        } else {
+            format!("there is no topic {topic:?}{nearest}")
+        },
     )
 }
 
