@@ -91,7 +91,8 @@ FROM multimedia_events;
 
 -- Rows by key, in PostgreSQL or the embedded SQLite.
 CREATE TABLE table_events WITH (
-  connector = 'tables', table = 'events', primary_key = 'id', index = 'event_time'
+  connector = 'tables', table = 'events', primary_key = 'id', index = 'event_time',
+  json = 'metadata'                 -- jsonb in PostgreSQL
 );
 INSERT INTO table_events SELECT * FROM enriched;
 
