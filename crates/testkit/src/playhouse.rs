@@ -91,6 +91,15 @@ impl Builder {
         Playhouse { process, doors, started_in: began.elapsed() }
     }
 
+    /// SIGKILL that long after the process was made, wherever in its start it may be; panics if it ended by itself.
+    pub fn start_and_kill(&self, after: Duration) {
+        let mut process = Process::spawn(self.command());
+        if let Some(status) = process.wait(after) {
+            panic!("playhouse ended by itself while starting: {status}");
+        }
+        process.kill();
+    }
+
     /// For a start that has to fail: the exit status and what was said on stderr.
     pub fn fail(&self) -> (ExitStatus, String) {
         let mut process = Process::spawn(self.command());
@@ -204,6 +213,12 @@ impl Playhouse {
     /// Waits until everything in the log is in every view and sink.
     pub fn caught_up(&self) {
         self.caught_up_but_for(&[]);
+    }
+
+    /// Waits until queries see everything in the log, and tables and cache hold it. Commits to the lake, a minute apart,
+    /// may be due: until then queries read the epoch log.
+    pub fn in_sight(&self) {
+        self.caught_up_but_for(&["lake_events", "lake_raw", "late_events"]);
     }
 
     /// As [`Playhouse::caught_up`], but for the sinks of these names.
