@@ -47,7 +47,10 @@ fn main() {
     }
     done.store(true, Ordering::Relaxed);
     let sent = load.join().expect("the load ran");
-    println!("load: {sent:.0} events/s, {PROBES} probes, peak memory {} MB", support::peak_memory(playhouse.pid()) / 1_000_000);
+    println!(
+        "load: {sent:.0} events/s, {PROBES} probes, peak memory {} MB",
+        support::peak_memory(playhouse.pid()) / 1_000_000
+    );
     show("acknowledged to visible in a view", &mut views);
     show("acknowledged to visible in table events", &mut rows);
     show("floor: the same question, already visible", &mut floor);

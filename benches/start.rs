@@ -36,7 +36,11 @@ fn main() {
         recovered.push(took);
     }
     println!("start to ready, empty directory      {:>7.0} ms (median of {ROUNDS})", support::median(empty));
-    println!("start to ready, {:.1} GB log, SIGKILL  {:>7.0} ms", bytes as f64 / 1e9, support::median(recovered.clone()));
+    println!(
+        "start to ready, {:.1} GB log, SIGKILL  {:>7.0} ms",
+        bytes as f64 / 1e9,
+        support::median(recovered.clone())
+    );
     println!("  the first after the kill           {:>7.0} ms", recovered[0]);
     println!("floor: playhouse --help              {:>7.0} ms", support::median(help));
 }

@@ -64,7 +64,11 @@ impl Connection {
                 let head = String::from_utf8_lossy(&self.reply[..at]).to_ascii_lowercase();
                 let status = head.get(9..12).and_then(|code| code.parse().ok()).expect("a status");
                 let length = head.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
-                break (status, at + 4, length.and_then(|length| length.trim().parse::<usize>().ok()).expect("a length"));
+                break (
+                    status,
+                    at + 4,
+                    length.and_then(|length| length.trim().parse::<usize>().ok()).expect("a length"),
+                );
             }
         };
         let mut left = (head_bytes + body_bytes).saturating_sub(filled);

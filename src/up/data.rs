@@ -33,7 +33,9 @@ impl DataDirectory {
                 let _ = lock.read_to_string(&mut owner);
                 bail!("{} is in use by process {}: stop it, or name another directory", named(), owner.trim());
             }
-            Err(TryLockError::Error(error)) => return Err(error).with_context(|| format!("cannot lock the {}", named())),
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("cannot lock the {}", named()));
+            }
         }
         lock.set_len(0)?;
         writeln!(lock, "{}", std::process::id()).with_context(|| format!("{} is not writable", named()))?;

@@ -170,7 +170,9 @@ async fn bind(name: &str, door: Door) -> Result<TcpListener> {
             "port {} is in use: stop what listens there, or choose another with --set {name}.port=N (0 takes a free one)",
             address.port()
         )),
-        Err(error) => Err(error).with_context(|| format!("cannot listen on {address} (settings {name}.host and {name}.port)")),
+        Err(error) => {
+            Err(error).with_context(|| format!("cannot listen on {address} (settings {name}.host and {name}.port)"))
+        }
     }
 }
 
@@ -184,7 +186,9 @@ fn catalog(house: &House<'_>) -> Catalog {
     Catalog {
         views: Arc::new(move || (&*views.snapshot()).into()),
         lakes: lakes.collect(),
-        bad: Arc::new(move |position, rows| Ok(bad.read(position, rows.min(BAD_ROWS_PER_PAGE)).map_err(BoxError::from)?)),
+        bad: Arc::new(move |position, rows| {
+            Ok(bad.read(position, rows.min(BAD_ROWS_PER_PAGE)).map_err(BoxError::from)?)
+        }),
     }
 }
 

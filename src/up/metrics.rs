@@ -8,13 +8,18 @@ use playhouse_gate::Gate;
 use playhouse_http::admin::Metric;
 use playhouse_http::ingest::IngestDoor;
 
-pub fn source(gate: Arc<Gate>, engine: Arc<Engine>, ingest: Arc<IngestDoor>) -> Arc<dyn Fn() -> Vec<Metric> + Send + Sync> {
+pub fn source(
+    gate: Arc<Gate>,
+    engine: Arc<Engine>,
+    ingest: Arc<IngestDoor>,
+) -> Arc<dyn Fn() -> Vec<Metric> + Send + Sync> {
     Arc::new(move || {
         let counters = gate.counters();
         let requests = ingest.counters();
         let status = engine.status();
-        let mut lag = Metric::gauge("playhouse_lag_records", "Records durable in the log and not yet taken, by reader.")
-            .labelled([("reader", "engine")], status.lag as f64);
+        let mut lag =
+            Metric::gauge("playhouse_lag_records", "Records durable in the log and not yet taken, by reader.")
+                .labelled([("reader", "engine")], status.lag as f64);
         let mut rows = Metric::counter("playhouse_sink_rows_total", "Rows committed since the start, by sink.");
         let mut up = Metric::gauge("playhouse_sink_up", "1 while a sink is connected.");
         for sink in &status.sinks {
@@ -30,7 +35,8 @@ pub fn source(gate: Arc<Gate>, engine: Arc<Engine>, ingest: Arc<IngestDoor>) -> 
             state = state.labelled([("view", view.name.as_str())], view.state_bytes as f64);
         }
         vec![
-            Metric::counter("playhouse_events_accepted_total", "Events appended to the log.").value(counters.accepted as f64),
+            Metric::counter("playhouse_events_accepted_total", "Events appended to the log.")
+                .value(counters.accepted as f64),
             Metric::counter("playhouse_events_rejected_total", "Events rejected.").value(counters.rejected as f64),
             Metric::counter("playhouse_events_accepted_bytes_total", "Payload of accepted events.")
                 .value(counters.accepted_bytes as f64),

@@ -18,9 +18,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use playhouse_engine::{Engine, EngineConfig};
 use playhouse_engine::epoch::EpochLogConfig;
 use playhouse_engine::state::dedup::DedupConfig;
+use playhouse_engine::{Engine, EngineConfig};
 use playhouse_gate::{Gate, GateConfig, TopicRule};
 use playhouse_log::disk::{Disk, RealDisk};
 use playhouse_log::{Log, LogConfig, TimestampType, TopicSettings};
@@ -82,7 +82,14 @@ pub async fn run(args: Args) -> Result<()> {
     let engine = Arc::new(engine);
 
     let stop = CancellationToken::new();
-    let house = doors::House { config: &config, gate: gate.clone(), engine: engine.clone(), lakes: lake_streams, stores: &stores, data: &data };
+    let house = doors::House {
+        config: &config,
+        gate: gate.clone(),
+        engine: engine.clone(),
+        lakes: lake_streams,
+        stores: &stores,
+        data: &data,
+    };
     let doors = listeners.serve(&house, &stop).await?;
     doors.print(began.elapsed());
 

@@ -41,7 +41,10 @@ pub async fn compile(config: &Config) -> Result<Pipeline> {
             geoip: Some(config.geoip.read(COUNTRIES).context("setting geoip")?),
             user_agents: Some(Bytes::from_static(USER_AGENTS)),
         },
-        builtin: BTreeMap::from([("catalogue".to_owned(), config.catalogue.read(CATALOGUE).context("setting catalogue")?)]),
+        builtin: BTreeMap::from([(
+            "catalogue".to_owned(),
+            config.catalogue.read(CATALOGUE).context("setting catalogue")?,
+        )]),
         directory,
         connectors: super::stores::connectors(),
     };

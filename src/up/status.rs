@@ -86,7 +86,12 @@ fn block(rate: &Rate, counters: &Counters, status: &EngineStatus) -> String {
 fn line(rate: &Rate, counters: &Counters, status: &EngineStatus) -> String {
     let mut text = format!(
         "{:.0} events/s, {} accepted, {} rejected, freshness p50 {} ms p99 {} ms, lag: engine {}",
-        rate.accepted, counters.accepted, counters.rejected, status.freshness.p50_ms, status.freshness.p99_ms, status.lag
+        rate.accepted,
+        counters.accepted,
+        counters.rejected,
+        status.freshness.p50_ms,
+        status.freshness.p99_ms,
+        status.lag
     );
     for sink in &status.sinks {
         let _ = write!(text, ", {} {}", sink.status.name, sink.lag);

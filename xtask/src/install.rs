@@ -20,12 +20,13 @@ pub fn ensure_programs() -> anyhow::Result<()> {
         return Ok(());
     }
     println!("installing {}", missing.join(" "));
-    apt_get(&["update", "-qq"]).and_then(|()| {
-        let mut arguments = vec!["install", "-y", "-qq", "--no-install-recommends"];
-        arguments.extend(&missing);
-        apt_get(&arguments)
-    })
-    .with_context(|| format!("please install these packages: {}", missing.join(" ")))
+    apt_get(&["update", "-qq"])
+        .and_then(|()| {
+            let mut arguments = vec!["install", "-y", "-qq", "--no-install-recommends"];
+            arguments.extend(&missing);
+            apt_get(&arguments)
+        })
+        .with_context(|| format!("please install these packages: {}", missing.join(" ")))
 }
 
 fn apt_get(arguments: &[&str]) -> anyhow::Result<()> {
@@ -53,8 +54,10 @@ pub fn postgres_bin() -> Option<PathBuf> {
     if let Some(found) = find("initdb") {
         return found.parent().map(Path::to_owned);
     }
-    let mut versions: Vec<PathBuf> =
-        std::fs::read_dir("/usr/lib/postgresql").ok()?.filter_map(|entry| Some(entry.ok()?.path().join("bin"))).collect();
+    let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.path().join("bin")))
+        .collect();
     versions.sort();
     versions.into_iter().rfind(|bin| bin.join("initdb").is_file())
 }

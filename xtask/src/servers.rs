@@ -75,8 +75,11 @@ fn start_postgres(directory: &Path, port: u16) -> anyhow::Result<Stopped> {
         }
         command
     };
-    let initialised =
-        command("initdb").arg("-D").arg(&data).args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]).status()?;
+    let initialised = command("initdb")
+        .arg("-D")
+        .arg(&data)
+        .args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"])
+        .status()?;
     if !initialised.success() {
         bail!("initdb failed");
     }

@@ -23,7 +23,7 @@ pub mod state;
 pub mod views;
 
 pub use engine::{
-    AttachedSink, BadRecord, BadRecords, Clock, Engine, EngineConfig, EngineError, EngineStatus, Freshness, InputStatus, LATE_EVENTS,
-    ViewStatus, late_events_schema,
+    AttachedSink, BadRecord, BadRecords, Clock, Engine, EngineConfig, EngineError, EngineStatus, Freshness,
+    InputStatus, LATE_EVENTS, ViewStatus, late_events_schema,
 };
 pub use position::{Position, TopicPartition};

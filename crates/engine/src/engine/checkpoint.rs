@@ -80,11 +80,7 @@ pub(super) fn write(disk: &dyn Disk, directory: &Path, checkpoint: &Checkpoint) 
 }
 
 /// The newest whole checkpoint of `identity`.
-pub(super) fn load(
-    disk: &dyn Disk,
-    directory: &Path,
-    identity: &Identity,
-) -> Result<Option<Checkpoint>, EngineError> {
+pub(super) fn load(disk: &dyn Disk, directory: &Path, identity: &Identity) -> Result<Option<Checkpoint>, EngineError> {
     let mut paths: Vec<PathBuf> = match disk.exists(directory) {
         true => disk.list(directory).map_err(|error| io(directory, &error))?,
         false => Vec::new(),

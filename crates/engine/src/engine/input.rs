@@ -226,11 +226,7 @@ struct Taken<'a> {
 
 impl Input {
     fn time(&self) -> PartitionTime {
-        PartitionTime {
-            partition: self.name.clone(),
-            max_event_ms: self.max_event_ms,
-            active_ms: self.active_ms,
-        }
+        PartitionTime { partition: self.name.clone(), max_event_ms: self.max_event_ms, active_ms: self.active_ms }
     }
 
     fn take(
@@ -298,11 +294,7 @@ impl Input {
     }
 
     fn read_error(&self, reason: impl std::fmt::Display) -> EngineError {
-        EngineError::Read {
-            topic: self.name.topic.clone(),
-            partition: self.name.partition,
-            reason: reason.to_string(),
-        }
+        EngineError::Read { topic: self.name.topic.clone(), partition: self.name.partition, reason: reason.to_string() }
     }
 }
 

@@ -160,7 +160,17 @@ impl Engine {
             .name("engine".to_owned())
             .spawn(move || runner.run(rebuild, &stop))
             .map_err(EngineError::Thread)?;
-        Ok(Engine { epochs, views, shared, log, sinks: handles, drivers, stop_engine, stop_sinks, thread: Some(thread) })
+        Ok(Engine {
+            epochs,
+            views,
+            shared,
+            log,
+            sinks: handles,
+            drivers,
+            stop_engine,
+            stop_sinks,
+            thread: Some(thread),
+        })
     }
 
     pub fn views(&self) -> &Arc<Views> {

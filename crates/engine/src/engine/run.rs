@@ -20,12 +20,12 @@ use super::late::{LateContext, LateRows};
 use super::status::{Shared, ViewStatus};
 use super::view::View;
 use super::{EngineConfig, EngineError};
+use crate::Position;
 use crate::epoch::{Epoch, EpochLog, Header, Identity};
 use crate::sink::{DriverHandle, Scope, SinkMark};
 use crate::sql::Pipeline;
 use crate::state::dedup::DedupSet;
 use crate::views::{Snapshot, Views};
-use crate::Position;
 
 /// State expires when the recorded clock enters a new period of this length.
 const EXPIRY_PERIOD_MS: i64 = 10_000;
@@ -158,10 +158,8 @@ impl Runner {
                 self.dedup.push(None);
                 continue;
             };
-            let config = crate::state::dedup::DedupConfig {
-                window_ms: millis(definition.window),
-                ..self.config.dedup.clone()
-            };
+            let config =
+                crate::state::dedup::DedupConfig { window_ms: millis(definition.window), ..self.config.dedup.clone() };
             let directory = self.config.directory.join("dedup").join(&source.definition.table);
             let manifest = meta.as_ref().and_then(|meta| meta.dedup.get(index).cloned().flatten()).unwrap_or_default();
             let set = DedupSet::open(self.config.disk.clone(), &directory, key, config, &manifest, &memory)?;

@@ -217,9 +217,8 @@ impl Driver {
                     break;
                 }
             }
-            let deadline = staged
-                .since
-                .map(|since| tokio::time::Instant::from_std(since + self.sink.commit_policy().interval));
+            let deadline =
+                staged.since.map(|since| tokio::time::Instant::from_std(since + self.sink.commit_policy().interval));
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {

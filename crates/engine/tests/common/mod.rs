@@ -210,8 +210,7 @@ impl House {
 
     pub async fn start(&self) -> Engine {
         let memory = ConnectorOptions { name: "memory", ..ConnectorOptions::default() };
-        let options =
-            CompileOptions { name: "test".to_owned(), connectors: vec![memory], ..CompileOptions::default() };
+        let options = CompileOptions { name: "test".to_owned(), connectors: vec![memory], ..CompileOptions::default() };
         let pipeline = Pipeline::compile(&self.sql, options).await.unwrap();
         let sinks =
             vec![self.sink.attached("store", 0), self.late.attached("late_events", Engine::late_stream(&pipeline))];

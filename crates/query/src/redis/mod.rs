@@ -68,7 +68,11 @@ impl RedisServer {
     }
 
     /// Serves on a listener that is bound already.
-    pub fn new(listener: TcpListener, cache: Arc<dyn CacheReader>, config: RedisConfig) -> std::io::Result<RedisServer> {
+    pub fn new(
+        listener: TcpListener,
+        cache: Arc<dyn CacheReader>,
+        config: RedisConfig,
+    ) -> std::io::Result<RedisServer> {
         let address = listener.local_addr()?;
         Ok(RedisServer { listener, address, cache, config })
     }

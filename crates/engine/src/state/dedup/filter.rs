@@ -62,7 +62,10 @@ impl Filter {
     pub(super) fn read(&mut self, disk: &dyn Disk, path: &Path) -> bool {
         let mut bytes = vec![0; HEAD_BYTES + self.blocks.len() * BLOCK_BYTES];
         let whole = disk.exists(path)
-            && disk.open(path, false).and_then(|file| file.read_at(&mut bytes, 0)).is_ok_and(|read| read == bytes.len());
+            && disk
+                .open(path, false)
+                .and_then(|file| file.read_at(&mut bytes, 0))
+                .is_ok_and(|read| read == bytes.len());
         let (head, body) = bytes.split_at(HEAD_BYTES);
         if !whole
             || &head[..8] != MAGIC
