@@ -1,6 +1,7 @@
 //! Lake tables as the SQL door sees them: what is committed, and the rows of the epoch log beyond it.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -11,8 +12,10 @@ use playhouse_query::{BoxError, LakeSource, PinnedLake, RowIter, TailRows};
 
 use super::stores::LakeStream;
 
-/// How often a pin is tried again because a commit and a truncation came between its two halves.
-const PIN_TRIES: usize = 100;
+/// How long a statement waits for a lake table that has not been opened since the start, or whose commit and truncation
+/// came between the two halves of a pin.
+const PIN_DEADLINE: Duration = Duration::from_secs(10);
+const PIN_RETRY: Duration = Duration::from_millis(5);
 
 pub struct LakeWithTail {
     table: Arc<LakeTable>,
@@ -37,7 +40,8 @@ impl LakeSource for LakeWithTail {
     }
 
     async fn pin(&self, epoch: u64) -> Result<PinnedLake, BoxError> {
-        for _ in 0..PIN_TRIES {
+        let began = Instant::now();
+        while began.elapsed() < PIN_DEADLINE {
             let committed = self.table.pinned();
             let cursor = self.epochs.cursor(&committed.position).hold();
             // Epochs are only truncated once the lake has them: if these are gone, there is a newer version to pin.
@@ -45,9 +49,9 @@ impl LakeSource for LakeWithTail {
                 let tail = Tail { cursor, stream: self.stream, epoch };
                 return Ok(PinnedLake { committed: committed.provider.clone(), tail: Arc::new(tail) });
             }
-            tokio::task::yield_now().await;
+            tokio::time::sleep(PIN_RETRY).await;
         }
-        Err(format!("the rows of {} between lake and epoch log cannot be found", self.table.name()).into())
+        Err(format!("the lake table {} is not open yet: /api/status tells why", self.table.name()).into())
     }
 }
 
@@ -59,7 +63,13 @@ struct Tail {
 
 impl TailRows for Tail {
     fn open(&self) -> RowIter {
-        Box::new(TailIter { cursor: self.cursor.clone(), stream: self.stream, epoch: self.epoch, rows: Vec::new(), ended: false })
+        Box::new(TailIter {
+            cursor: self.cursor.clone(),
+            stream: self.stream,
+            epoch: self.epoch,
+            rows: Vec::new(),
+            ended: false,
+        })
     }
 }
 
