@@ -149,3 +149,17 @@ async fn the_epoch_log_is_truncated_once_every_sink_has_its_rows() {
     assert_eq!(house.sink.ids(), (0..4_001).collect::<Vec<_>>());
     engine.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_is_read_from_all_partitions_alike_and_makes_no_row_late() {
+    let house = House::new(SimulatedDisk::new());
+    for minute in 0..60 {
+        let events = Events::range(minute * 40..(minute + 1) * 40).at(&format!("2026-03-01T12:{minute:02}:00Z"));
+        house.send(&events).await;
+    }
+    let engine = house.start().await;
+    house.caught_up(&engine).await;
+    assert_eq!(engine.status().late, 0);
+    assert_eq!(house.view(&engine, "recent").values().sum::<i64>(), 2_400);
+    engine.stop().await;
+}

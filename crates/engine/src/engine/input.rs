@@ -41,6 +41,8 @@ struct Input {
     high_watermark: watch::Receiver<i64>,
     max_event_ms: Option<i64>,
     active_ms: i64,
+    /// The last cut left records behind.
+    behind: bool,
 }
 
 /// One source table: its partitions, its decoder, its watermark.
@@ -51,6 +53,9 @@ pub(super) struct SourceReader {
     inputs: Vec<Input>,
     pub(super) watermark_ms: Option<i64>,
     started_ms: i64,
+    /// Whose turn it is to be read: cuts go on where the last one ended, so that no partition's backlog keeps the others
+    /// waiting.
+    turn: usize,
 }
 
 /// What a cut took from one source.
@@ -73,6 +78,7 @@ impl SourceReader {
             high_watermark: partition.subscribe(),
             max_event_ms: None,
             active_ms: now_ms,
+            behind: false,
         });
         Ok(SourceReader {
             definition: source.clone(),
@@ -81,6 +87,7 @@ impl SourceReader {
             inputs: inputs.collect(),
             watermark_ms: None,
             started_ms: now_ms,
+            turn: 0,
         })
     }
 
@@ -157,10 +164,10 @@ impl SourceReader {
         let mut bytes = 0;
         let from: Vec<i64> = self.inputs.iter().map(|input| input.next).collect();
         let mut idle = 0;
-        let mut turn = 0;
+        let share = (rows_max / self.inputs.len().max(1)).max(1);
         while idle < self.inputs.len() && self.decoder.len() < rows_max && bytes < EPOCH_BYTES {
-            let index = turn % self.inputs.len();
-            turn += 1;
+            let index = self.turn % self.inputs.len();
+            self.turn = index + 1;
             let input = &mut self.inputs[index];
             let end = input.partition.high_watermark();
             let end = fence.map_or(end, |fence| end.min(fence.get(&input.name)));
@@ -171,7 +178,11 @@ impl SourceReader {
             idle = 0;
             input.active_ms = clock_ms;
             let mut taken = Taken { places: &mut places, bad: &mut bad, bytes: &mut bytes };
-            input.take(index as u32, end, rows_max, &mut self.decoder, &mut taken)?;
+            let rows = rows_max.min(self.decoder.len() + share);
+            input.take(index as u32, end, rows, &mut self.decoder, &mut taken)?;
+        }
+        for input in &mut self.inputs {
+            input.behind = input.next < input.partition.high_watermark();
         }
         let ranges = self
             .inputs
@@ -185,7 +196,7 @@ impl SourceReader {
     }
 
     /// Advances the watermark by the rows of a cut, and returns the times that changed. A time ahead of its own ingest
-    /// time moves nothing.
+    /// time moves nothing, and nothing moves past a partition of which no record has been read yet though it has some.
     pub(super) fn advance_watermark(&mut self, cut: &Cut, clock_ms: i64) -> Vec<PartitionTime> {
         let Some(watermark) = &self.definition.watermark else { return Vec::new() };
         let times = cut.batch.column(watermark.column).as_primitive::<TimestampMicrosecondType>();
@@ -202,10 +213,11 @@ impl SourceReader {
         let oldest = self
             .inputs
             .iter()
-            .filter(|input| clock_ms - input.active_ms.max(self.started_ms) < idle_ms)
+            .filter(|input| input.behind || clock_ms - input.active_ms.max(self.started_ms) < idle_ms)
             .filter_map(|input| input.max_event_ms)
             .min();
-        if let Some(oldest) = oldest {
+        let unknown = self.inputs.iter().any(|input| input.behind && input.max_event_ms.is_none());
+        if let Some(oldest) = oldest.filter(|_| !unknown) {
             let next = oldest - millis(watermark.delay);
             self.watermark_ms = Some(self.watermark_ms.map_or(next, |current| current.max(next)));
         }

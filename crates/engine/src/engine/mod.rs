@@ -8,6 +8,7 @@
 mod checkpoint;
 mod input;
 mod late;
+mod pace;
 mod run;
 mod status;
 mod view;
@@ -30,6 +31,9 @@ use crate::sql::{Pipeline, RunError};
 use crate::state::aggregate::StateError;
 use crate::state::dedup::{DedupConfig, DedupError};
 use crate::views::Views;
+
+/// How long the sinks may take for their last commits.
+const SINKS_STOP: Duration = Duration::from_millis(1_500);
 
 /// Milliseconds since the Unix epoch; injected so that tests can turn it.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -56,7 +60,8 @@ pub struct EngineConfig {
     pub directory: PathBuf,
     pub disk: Arc<dyn Disk>,
     pub clock: Clock,
-    /// Rows in an epoch, roughly: an epoch ends with the record batch that reaches it.
+    /// Rows in an epoch at most, roughly: an epoch ends with the record batch that reaches it, and has fewer where they
+    /// would take too long.
     pub epoch_rows: usize,
     /// Pause between two cuts while there is little to do: spares the disk and the processor.
     pub epoch_interval: Duration,
@@ -193,8 +198,12 @@ impl Engine {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
         self.stop_sinks.cancel();
-        for driver in self.drivers.drain(..) {
-            let _ = driver.await;
+        let until = tokio::time::Instant::now() + SINKS_STOP;
+        for mut driver in self.drivers.drain(..) {
+            // A commit is whole or not at all, so one that takes longer may be left alone.
+            if tokio::time::timeout_at(until, &mut driver).await.is_err() {
+                driver.abort();
+            }
         }
     }
 }

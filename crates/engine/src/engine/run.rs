@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::checkpoint::{self, Checkpoint, Meta};
 use super::input::{self, Cut, SourceReader, millis};
 use super::late::{LateContext, LateRows};
+use super::pace::Pace;
 use super::status::{Shared, ViewStatus};
 use super::view::View;
 use super::{EngineConfig, EngineError};
@@ -63,6 +64,7 @@ pub(super) struct Runner {
     epoch_at_checkpoint: u64,
     /// Positions of sinks, ahead of the engine in a rebuild, nearest first.
     fences: Vec<Position>,
+    pace: Pace,
 }
 
 impl Runner {
@@ -125,6 +127,7 @@ impl Runner {
             checkpoint_at: Instant::now(),
             epoch_at_checkpoint: 0,
             fences: Vec::new(),
+            pace: Pace::new(config.epoch_rows),
             sources,
             pipeline,
             config,
@@ -357,7 +360,8 @@ impl Runner {
         while self.fences.first().is_some_and(|fence| self.position.covers(fence)) {
             self.fences.remove(0);
         }
-        let rows_max = (self.config.epoch_rows / self.sources.len().max(1)).max(1);
+        let began = Instant::now();
+        let rows_max = (self.pace.rows() / self.sources.len().max(1)).max(1);
         let mut cuts = Vec::with_capacity(self.sources.len());
         for source in &mut self.sources {
             cuts.push(source.cut(rows_max, clock_ms, self.fences.first())?);
@@ -414,6 +418,7 @@ impl Runner {
             view.publish(changes)?;
         }
         self.publish();
+        self.pace.observe(cuts.iter().map(|cut| cut.places.len()).sum(), began.elapsed());
 
         let oldest = cuts.iter().flat_map(|cut| cut.places.iter().map(|place| place.ingested_ms)).min();
         {
