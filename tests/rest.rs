@@ -192,8 +192,9 @@ fn a_request_that_fails_as_a_whole_keeps_nothing() {
     assert!(bomb.len() < 200_000);
 
     let gzipped = [("Content-Encoding", "gzip")];
+    type Headers<'a> = &'a [(&'a str, &'a str)];
     // Headers, body, status, and what the detail has to tell.
-    let cases: [(&[(&str, &str)], &[u8], u16, &str); 7] = [
+    let cases: [(Headers<'_>, &[u8], u16, &str); 7] = [
         (&gzipped, &gzip[..gzip.len() / 2], 400, "cut off"),
         (&gzipped, b"not gzip at all", 400, "gzip"),
         (&gzipped, &bomb, 413, "67108864"),

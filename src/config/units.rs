@@ -47,7 +47,8 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 
 /// `67108864` as `"64 MiB"`.
 pub fn show_size(bytes: u64) -> String {
-    let unit = SIZES.iter().filter(|(_, scale)| bytes > 0 && bytes % scale == 0).max_by_key(|(_, scale)| *scale);
+    let unit =
+        SIZES.iter().filter(|(_, scale)| bytes > 0 && bytes.is_multiple_of(*scale)).max_by_key(|(_, scale)| *scale);
     let (name, scale) = unit.unwrap_or(&SIZES[0]);
     format!("{} {name}", bytes / scale)
 }

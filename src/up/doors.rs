@@ -186,9 +186,7 @@ fn catalog(house: &House<'_>) -> Catalog {
     Catalog {
         views: Arc::new(move || (&*views.snapshot()).into()),
         lakes: lakes.collect(),
-        bad: Arc::new(move |position, rows| {
-            Ok(bad.read(position, rows.min(BAD_ROWS_PER_PAGE)).map_err(BoxError::from)?)
-        }),
+        bad: Arc::new(move |position, rows| bad.read(position, rows.min(BAD_ROWS_PER_PAGE)).map_err(BoxError::from)),
     }
 }
 

@@ -146,7 +146,7 @@ impl Write for Buffer {
 /// Takes the body's bytes as they arrive.
 pub(crate) enum Decoder {
     Identity(Buffer),
-    Gzip { decoder: MultiGzDecoder<Buffer>, begun: bool },
+    Gzip { decoder: Box<MultiGzDecoder<Buffer>>, begun: bool },
     Zstd { context: DCtx<'static>, buffer: Buffer, between_frames: bool },
 }
 
@@ -156,7 +156,7 @@ impl Decoder {
             Encoding::Identity => Decoder::Identity(buffer),
             Encoding::Gzip => {
                 buffer.hold_state(GZIP_STATE_BYTES)?;
-                Decoder::Gzip { decoder: MultiGzDecoder::new(buffer), begun: false }
+                Decoder::Gzip { decoder: Box::new(MultiGzDecoder::new(buffer)), begun: false }
             }
             Encoding::Zstd => {
                 let mut context = DCtx::create();
