@@ -10,7 +10,7 @@ mod oracle;
 mod senders;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use playhouse_testkit::{Builder, Playhouse};
 
@@ -35,6 +35,7 @@ fn every_event_survives_being_killed_exactly_once() {
         now.map_or(0, |now| u64::from(now.subsec_nanos()))
     });
     println!("CRASH_SEED={seed}");
+    let began = Instant::now();
     let mut dice = Dice::new(seed);
     let directory = tempfile::tempdir().unwrap();
     let builder = builder(directory.path());
@@ -66,12 +67,13 @@ fn every_event_survives_being_killed_exactly_once() {
         }
     }
     let mut ledger = senders.finish();
-    println!("{kills} kills, slowest start {slowest_start:?}, {ledger}");
+    println!("{kills} kills in {:?}, slowest start {slowest_start:?}, {ledger}", began.elapsed());
     assert!(slowest_start < READY_MAX, "a start took {slowest_start:?}");
 
     let playhouse = builder.start();
     let newest = send_more(&playhouse, &mut ledger);
     playhouse.caught_up();
+    println!("caught up after {:?}", began.elapsed());
     oracle::check(&playhouse, &directory.path().join("data"), &ledger, &newest);
     playhouse.stop();
 }

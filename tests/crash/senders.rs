@@ -10,10 +10,10 @@ use serde_json::Value;
 use crate::dice::Dice;
 use crate::events::{self, Id, Ledger};
 
-const SMALL: u64 = 8;
-const LARGE: u64 = 800;
+const SMALL: u64 = 6;
+const LARGE: u64 = 600;
 /// One request in so many is large.
-const LARGE_EVERY: u64 = 30;
+const LARGE_EVERY: u64 = 60;
 /// One event in so many is one that was sent before; as many are invalid.
 const RESENT_EVERY: u64 = 25;
 const INVALID_EVERY: u64 = 40;
