@@ -24,6 +24,7 @@ use playhouse_engine::{Engine, EngineConfig};
 use playhouse_gate::{Gate, GateConfig, TopicRule};
 use playhouse_log::disk::{Disk, RealDisk};
 use playhouse_log::{Log, LogConfig, TimestampType, TopicSettings};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ConfigArgs};
@@ -32,6 +33,9 @@ pub use self::pipeline::check as check_pipeline;
 
 /// Bytes of epochs after which the engine writes a checkpoint even before its interval is over.
 const CHECKPOINT_BYTES: u64 = 256 << 20;
+
+/// A stop answers within two seconds. What is not done by then is lost no more than in a crash: not at all.
+const STOP_MAX: Duration = Duration::from_millis(1_500);
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -91,6 +95,8 @@ pub async fn run(args: Args) -> Result<()> {
         data: &data,
     };
     let doors = listeners.serve(&house, &stop).await?;
+    // Heard from here on: whoever reads that the doors are open may ask to close them.
+    let mut signals = Signals::listen()?;
     doors.print(began.elapsed());
 
     let mut background = tokio::task::JoinSet::new();
@@ -100,23 +106,32 @@ pub async fn run(args: Args) -> Result<()> {
     if !args.quiet {
         background.spawn(status::show(gate.clone(), engine.clone(), stop.clone()));
     }
-    wait_for_signal().await?;
+    signals.next().await;
     // A second signal does not wait.
-    tokio::spawn(async {
-        if wait_for_signal().await.is_ok() {
-            std::process::exit(130);
-        }
+    tokio::spawn(async move {
+        signals.next().await;
+        std::process::exit(130);
     });
     eprintln!("stopping: doors, engine, sinks, log");
     doors.close();
     stop.cancel();
-    background.join_all().await;
-    doors.wait().await;
-    drop(house);
-    if let Ok(engine) = Arc::try_unwrap(engine) {
-        engine.stop().await;
+    let stopping = async move {
+        background.join_all().await;
+        doors.wait().await;
+        drop(house);
+        if let Ok(engine) = Arc::try_unwrap(engine) {
+            engine.stop().await;
+        }
+        tokio::task::spawn_blocking(move || log.close()).await?.context("cannot close the log")
+    };
+    match tokio::time::timeout(STOP_MAX, stopping).await {
+        Ok(stopped) => stopped,
+        Err(_) => {
+            eprintln!("still at work after {} ms: the next start does the rest", STOP_MAX.as_millis());
+            // Not by returning: what is at work keeps its lock on the data directory until it is gone.
+            std::process::exit(0);
+        }
     }
-    tokio::task::spawn_blocking(move || log.close()).await?.context("cannot close the log")
 }
 
 async fn open_log(config: &Config, disk: Arc<dyn Disk>, data: &data::DataDirectory) -> Result<Arc<Log>> {
@@ -133,7 +148,7 @@ fn new_topic(config: &Config, timestamp_type: TimestampType) -> TopicSettings {
     TopicSettings {
         partitions: config.embedded_log.partitions,
         timestamp_type,
-        retention_ms: config.embedded_log.retention.map(|retention| millis(retention)),
+        retention_ms: config.embedded_log.retention.map(millis),
         retention_bytes: config.embedded_log.retention_bytes,
         segment_bytes: config.embedded_log.segment_bytes,
         max_batch_bytes: config.embedded_log.batch_bytes_max,
@@ -141,9 +156,8 @@ fn new_topic(config: &Config, timestamp_type: TimestampType) -> TopicSettings {
 }
 
 fn open_gate(config: &Config, log: Arc<Log>) -> Result<Arc<Gate>> {
-    let schema = match config.schema.read(include_bytes!("../../config/multimedia_events.schema.json"))? {
-        bytes => String::from_utf8(bytes.to_vec()).context("the schema is not UTF-8")?,
-    };
+    let schema = config.schema.read(include_bytes!("../../config/multimedia_events.schema.json"))?;
+    let schema = String::from_utf8(schema.to_vec()).context("the schema is not UTF-8")?;
     let rule = TopicRule {
         topic: config.topic.clone(),
         schema: Some(schema),
@@ -184,12 +198,24 @@ fn engine_config(config: &Config, disk: Arc<dyn Disk>, data: &data::DataDirector
     }
 }
 
-async fn wait_for_signal() -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted.context("cannot listen for Ctrl-C"),
-        _ = terminate.recv() => Ok(()),
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Signals> {
+        Ok(Signals {
+            interrupt: signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?,
+            terminate: signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
     }
 }
 
