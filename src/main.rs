@@ -6,8 +6,9 @@ mod up;
 
 use std::process::ExitCode;
 
+// Rows are allocated on the engine's thread and freed on the sinks': this allocator gives such memory back.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     match cli::run() {

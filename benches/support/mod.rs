@@ -19,8 +19,11 @@ pub fn playhouse() -> Builder {
     Playhouse::builder(env!("CARGO_BIN_EXE_playhouse"))
 }
 
+/// 50,000 viewers at once give about 5,000 events a second: that much event time passes.
 pub fn generator(events: u64, seed: u64) -> Generator {
-    Generator::new(Config { events, seed, users: 50_000, ..Config::default() }).expect("the configuration is valid")
+    let span_ms = (events / 5).max(60_000);
+    Generator::new(Config { events, seed, users: 50_000, span_ms, ..Config::default() })
+        .expect("the configuration is valid")
 }
 
 /// Batches of NDJSON, made on a thread of their own a little ahead of the senders.

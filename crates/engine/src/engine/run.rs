@@ -30,6 +30,8 @@ use crate::views::{Snapshot, Views};
 
 /// State expires when the recorded clock enters a new period of this length.
 const EXPIRY_PERIOD_MS: i64 = 10_000;
+/// Views are published at least this often while there is a backlog, and after every epoch otherwise.
+const PUBLISH_INTERVAL: Duration = Duration::from_millis(100);
 /// Pause after a failure before the engine tries again.
 const RETRY: Duration = Duration::from_secs(1);
 /// Pause between looks at the epoch log's size while it is at its budget.
@@ -62,6 +64,9 @@ pub(super) struct Runner {
     bytes_at_checkpoint: u64,
     checkpoint_at: Instant,
     epoch_at_checkpoint: u64,
+    published_at: Instant,
+    /// Ingest time of the oldest row that is in an epoch and not yet in the published views.
+    unpublished_ms: Option<i64>,
     /// Positions of sinks, ahead of the engine in a rebuild, nearest first.
     fences: Vec<Position>,
     pace: Pace,
@@ -126,6 +131,8 @@ impl Runner {
             bytes_at_checkpoint: 0,
             checkpoint_at: Instant::now(),
             epoch_at_checkpoint: 0,
+            published_at: Instant::now(),
+            unpublished_ms: None,
             fences: Vec::new(),
             pace: Pace::new(config.epoch_rows),
             sources,
@@ -320,6 +327,9 @@ impl Runner {
             let has_data = self.sources.iter().any(SourceReader::has_data);
             let tick = tick_in == 0 && self.view_states.iter().any(|view| !view.groups.is_empty());
             if !has_data && !tick {
+                if self.unpublished_ms.is_some() {
+                    self.publish_views()?;
+                }
                 let wait = Duration::from_millis(if tick_in == 0 { EXPIRY_PERIOD_MS as u64 } else { tick_in });
                 let changes = self.sources.iter_mut().map(|source| Box::pin(source.changed()));
                 tokio::select! {
@@ -342,6 +352,7 @@ impl Runner {
 
     async fn wait_for_room(&mut self, stop: &CancellationToken) -> Result<(), EngineError> {
         self.shared.lock().stalled = Some("the epoch log is at its budget: waiting for the slowest sink".to_owned());
+        self.publish_views()?;
         self.checkpoint()?;
         while self.epochs.size_bytes() > self.config.epoch_log_budget_bytes && !stop.is_cancelled() {
             tokio::select! {
@@ -392,12 +403,11 @@ impl Runner {
         let output = self.pipeline.run(inputs).await?;
 
         let mut late = LateRows::default();
-        let mut changes = Vec::with_capacity(self.view_states.len());
         for (view, partials) in self.view_states.iter_mut().zip(output.partials) {
             let partials = in_time(view, partials, &self.sources, &cuts, &watermarks_before, &mut late)?;
-            let mut changed = Ok(Default::default());
-            put_part(&mut delta, |out| changed = view.apply(&partials, clock_ms, out));
-            changes.push(changed?);
+            let mut applied = Ok(());
+            put_part(&mut delta, |out| applied = view.apply(&partials, clock_ms, out));
+            applied?;
         }
         let late_rows = late.len() as u64;
         let mut streams = output.streams;
@@ -414,22 +424,20 @@ impl Runner {
         };
         let header = self.epochs.append(epoch, &self.position)?;
         self.finish_epoch(&header)?;
-        for (view, changes) in self.view_states.iter_mut().zip(&changes) {
-            view.publish(changes)?;
-        }
-        self.publish();
-        self.pace.observe(cuts.iter().map(|cut| cut.places.len()).sum(), began.elapsed());
-
         let oldest = cuts.iter().flat_map(|cut| cut.places.iter().map(|place| place.ingested_ms)).min();
+        self.unpublished_ms = [self.unpublished_ms, oldest].into_iter().flatten().min();
         {
             let mut shared = self.shared.lock();
             shared.rows += rows;
             shared.duplicates += duplicates;
             shared.late += late_rows;
-            if let Some(oldest) = oldest {
-                shared.observe_freshness((self.config.clock)() - oldest);
-            }
         }
+        // While there is a backlog, readers gain nothing from every single epoch.
+        let behind = self.sources.iter().any(SourceReader::has_data);
+        if !behind || self.published_at.elapsed() >= PUBLISH_INTERVAL {
+            self.publish_views()?;
+        }
+        self.pace.observe(cuts.iter().map(|cut| cut.places.len()).sum(), began.elapsed());
         Ok(())
     }
 
@@ -437,6 +445,18 @@ impl Runner {
         for bad in cuts.iter_mut().flat_map(|cut| cut.bad.drain(..)) {
             (self.config.bad_records)(bad).await.map_err(EngineError::BadRecord)?;
             self.shared.lock().undecodable += 1;
+        }
+        Ok(())
+    }
+
+    fn publish_views(&mut self) -> Result<(), EngineError> {
+        for view in &mut self.view_states {
+            view.publish()?;
+        }
+        self.publish();
+        self.published_at = Instant::now();
+        if let Some(oldest) = self.unpublished_ms.take() {
+            self.shared.lock().observe_freshness((self.config.clock)() - oldest);
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 
 use super::EngineError;
 use crate::sql::{AggregateKind, ViewDef};
-use crate::state::aggregate::{Aggregate, Changes, Groups, Kind, Shape, StateError};
+use crate::state::aggregate::{Aggregate, Groups, Kind, Shape, StateError};
 use crate::views::ViewTable;
 
 #[derive(Debug)]
@@ -30,7 +30,7 @@ impl View {
         partials: &[RecordBatch],
         clock_ms: i64,
         delta: &mut Vec<u8>,
-    ) -> Result<Changes, StateError> {
+    ) -> Result<(), StateError> {
         self.groups.apply(partials, clock_ms, delta)
     }
 
@@ -41,11 +41,12 @@ impl View {
         self.table.remove(&removed);
     }
 
-    pub(super) fn publish(&mut self, changes: &Changes) -> Result<(), EngineError> {
-        if changes.is_empty() {
+    /// Takes the groups changed since the last time into the table.
+    pub(super) fn publish(&mut self) -> Result<(), EngineError> {
+        let (keys, rows) = self.groups.take_changes()?;
+        if keys.is_empty() {
             return Ok(());
         }
-        let (keys, rows) = self.groups.evaluate(changes)?;
         let (rows, keep) = self.definition.finish(&rows)?;
         Ok(self.table.upsert(&keys, &rows, keep.as_ref())?)
     }

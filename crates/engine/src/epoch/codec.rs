@@ -122,13 +122,14 @@ pub(super) const PREFIX_BYTES: usize = 12;
 const HEADER_BYTES_MAX: usize = 16 << 20;
 
 impl Epoch {
-    /// Appends the record to `out`, and returns its header.
-    pub fn encode(&self, out: &mut Vec<u8>) -> Result<Header, CodecError> {
-        let mut body = self.delta.clone();
+    /// Replaces the contents of `body` with delta and streams; returns the header, and the bytes that precede the body.
+    pub(super) fn encode(&self, body: &mut Vec<u8>) -> Result<(Header, Vec<u8>), CodecError> {
+        body.clear();
+        body.extend_from_slice(&self.delta);
         let mut streams = Vec::with_capacity(self.streams.len());
         for batches in &self.streams {
             let start = body.len();
-            encode_batches(batches, &mut body)?;
+            encode_batches(batches, body)?;
             streams.push(section(&body[start..]));
         }
         let header = Header {
@@ -147,13 +148,12 @@ impl Epoch {
         };
         let json = serde_json::to_vec(&header)?;
         let length = (PREFIX_BYTES - 4 + json.len() + body.len()) as u32;
-        out.reserve(PREFIX_BYTES + json.len() + body.len());
-        out.extend_from_slice(&length.to_le_bytes());
-        out.extend_from_slice(&crc32c::crc32c(&json).to_le_bytes());
-        out.extend_from_slice(&(json.len() as u32).to_le_bytes());
-        out.extend_from_slice(&json);
-        out.extend_from_slice(&body);
-        Ok(header)
+        let mut head = Vec::with_capacity(PREFIX_BYTES + json.len());
+        head.extend_from_slice(&length.to_le_bytes());
+        head.extend_from_slice(&crc32c::crc32c(&json).to_le_bytes());
+        head.extend_from_slice(&(json.len() as u32).to_le_bytes());
+        head.extend_from_slice(&json);
+        Ok((header, head))
     }
 }
 

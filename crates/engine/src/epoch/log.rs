@@ -178,18 +178,19 @@ impl EpochLog {
         if segment.end.load(Ordering::Acquire) >= self.config.segment_bytes {
             segment = self.roll(epoch.number, position)?;
         }
-        let mut buffer = self.buffer.lock();
-        buffer.clear();
-        let header =
-            epoch.encode(&mut buffer).map_err(|source| EpochLogError::Codec { path: segment.path.clone(), source })?;
+        let mut body = self.buffer.lock();
+        let (header, head) =
+            epoch.encode(&mut body).map_err(|source| EpochLogError::Codec { path: segment.path.clone(), source })?;
         let end = segment.end.load(Ordering::Acquire);
+        let bytes = (head.len() + body.len()) as u64;
         let io = |source| EpochLogError::Io { path: segment.path.clone(), source };
-        segment.file.write_all_at(&buffer, end).map_err(io)?;
+        segment.file.write_all_at(&head, end).map_err(io)?;
+        segment.file.write_all_at(&body, end + head.len() as u64).map_err(io)?;
         segment.file.sync().map_err(io)?;
-        self.remember(&epoch, buffer.len());
-        segment.end.store(end + buffer.len() as u64, Ordering::Release);
-        self.written.fetch_add(buffer.len() as u64, Ordering::Relaxed);
-        drop(buffer);
+        self.remember(&epoch, body.len());
+        segment.end.store(end + bytes, Ordering::Release);
+        self.written.fetch_add(bytes, Ordering::Relaxed);
+        drop(body);
         self.newest.send_replace(epoch.number);
         Ok(Arc::new(header))
     }

@@ -57,6 +57,8 @@ struct Group {
     /// Place in the epoch's delta, valid while `epoch` is the current one.
     delta: u32,
     epoch: u64,
+    /// Whether it is in [`Groups::dirty`].
+    dirty: bool,
 }
 
 /// What one epoch added to one group.
@@ -74,29 +76,18 @@ pub struct Groups {
     table: HashTable<u32>,
     slots: Vec<Option<Group>>,
     free: Vec<u32>,
+    /// Slots changed since the last [`Groups::take_changes`]; some may have been removed since.
+    dirty: Vec<u32>,
     bytes: usize,
     epoch: u64,
     hasher: foldhash::fast::FixedState,
 }
 
-/// Groups that an epoch changed.
-#[derive(Debug, Default)]
-pub struct Changes {
-    slots: Vec<u32>,
-    pub removed: Vec<Arc<[u8]>>,
-}
-
-impl Changes {
-    pub fn is_empty(&self) -> bool {
-        self.slots.is_empty() && self.removed.is_empty()
-    }
-}
-
 /// Groups' keys, and row by row with them their columns and aggregate values.
 pub type Evaluated = (Vec<Arc<[u8]>>, RecordBatch);
 
-/// Rough cost of a group beside its key and distinct values.
-const GROUP_BYTES: usize = 96;
+/// Rough cost of a group beside its key and distinct values, its row in the published view included.
+const GROUP_BYTES: usize = 480;
 
 impl Groups {
     /// `hash_key` keys the hashes of distinct values; it must stay the same for the life of the state.
@@ -113,14 +104,15 @@ impl Groups {
             table: HashTable::new(),
             slots: Vec::new(),
             free: Vec::new(),
+            dirty: Vec::new(),
             bytes: 0,
             epoch: 0,
             hasher: foldhash::fast::FixedState::with_seed(0),
         })
     }
 
-    /// Aggregates the rows of one epoch, appends the delta to `out`, and tells which groups changed.
-    pub fn apply(&mut self, batches: &[RecordBatch], clock_ms: i64, out: &mut Vec<u8>) -> Result<Changes, StateError> {
+    /// Aggregates the rows of one epoch and appends the delta to `out`.
+    pub fn apply(&mut self, batches: &[RecordBatch], clock_ms: i64, out: &mut Vec<u8>) -> Result<(), StateError> {
         self.epoch += 1;
         let mut deltas: Vec<GroupDelta> = Vec::new();
         let mut of_row: Vec<u32> = Vec::new();
@@ -135,13 +127,16 @@ impl Groups {
         out.extend_from_slice(&clock_ms.to_le_bytes());
         for delta in &deltas {
             let group = self.slots[delta.slot as usize].as_mut().expect("a group of this epoch is live");
+            if !std::mem::replace(&mut group.dirty, true) {
+                self.dirty.push(delta.slot);
+            }
             put_bytes(out, &group.key);
             delta.states.iter().for_each(|state| state.encode(out));
             for (state, added) in group.states.iter_mut().zip(&delta.states) {
                 self.bytes += state.merge(added);
             }
         }
-        Ok(Changes { slots: deltas.iter().map(|delta| delta.slot).collect(), removed: Vec::new() })
+        Ok(())
     }
 
     /// Merges the delta (or checkpoint) in `bytes`, in recovery.
@@ -201,6 +196,8 @@ impl Groups {
             }
         }
         if self.bytes > budget_bytes {
+            // Some more than necessary, so that it is not done again at once.
+            let wanted_bytes = budget_bytes - budget_bytes / 8;
             let mut by_age: Vec<(i64, u32)> = self
                 .slots
                 .iter()
@@ -209,7 +206,7 @@ impl Groups {
                 .collect();
             by_age.sort_unstable();
             for (_, slot) in by_age {
-                if self.bytes <= budget_bytes {
+                if self.bytes <= wanted_bytes {
                     break;
                 }
                 removed.extend(self.remove(slot));
@@ -218,9 +215,14 @@ impl Groups {
         removed
     }
 
-    /// Group columns and aggregate values of the changed groups, row by row with their keys.
-    pub fn evaluate(&self, changes: &Changes) -> Result<Evaluated, StateError> {
-        let groups: Vec<&Group> = changes.slots.iter().filter_map(|slot| self.slots[*slot as usize].as_ref()).collect();
+    /// The groups changed since the last call.
+    pub fn take_changes(&mut self) -> Result<Evaluated, StateError> {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        dirty.retain(|slot| {
+            let group = self.slots[*slot as usize].as_mut();
+            group.is_some_and(|group| std::mem::replace(&mut group.dirty, false))
+        });
+        let groups: Vec<&Group> = dirty.iter().filter_map(|slot| self.slots[*slot as usize].as_ref()).collect();
         self.evaluate_groups(&groups)
     }
 
@@ -306,7 +308,7 @@ impl Groups {
         }
         let states = fresh(&self.shape.aggregates);
         self.bytes += GROUP_BYTES + key.len() + states.len() * size_of::<State>();
-        let group = Group { key: Arc::from(key), hash, touched_ms, states, delta: 0, epoch: 0 };
+        let group = Group { key: Arc::from(key), hash, touched_ms, states, delta: 0, epoch: 0, dirty: false };
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.slots[slot as usize] = Some(group);
