@@ -128,7 +128,7 @@ fn groups_leave_by_age_and_by_budget() {
         groups.apply(&[batch(&[row(key)])], clock, &mut Vec::new()).unwrap();
     }
     assert_eq!(groups.expire(15, 10, usize::MAX).len(), 1, "a had no row for more than 10 ms");
-    let budget = groups.size_bytes() * 2 / 3;
+    let budget = groups.size_bytes() * 5 / 6;
     assert_eq!(groups.expire(20, 1_000, budget).len(), 1, "the oldest makes room");
     assert_eq!(table(&groups).into_keys().flatten().collect::<Vec<_>>(), ["c", "d"]);
     assert_eq!(groups.expire(10_000, 10, budget).len(), 2);
