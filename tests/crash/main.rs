@@ -72,7 +72,8 @@ fn every_event_survives_being_killed_exactly_once() {
 
     let playhouse = builder.start();
     let newest = send_more(&playhouse, &mut ledger);
-    playhouse.caught_up();
+    // The lake table of late events is committed once a minute; until then they are read from the epoch log.
+    playhouse.caught_up_but_for(&["late_events"]);
     println!("caught up after {:?}", began.elapsed());
     oracle::check(&playhouse, &directory.path().join("data"), &ledger, &newest);
     playhouse.stop();
