@@ -26,7 +26,7 @@ impl Id {
     }
 
     pub fn day(self) -> &'static str {
-        if self.number % 3 == 0 { "2025-08-30" } else { "2025-08-31" }
+        if self.number.is_multiple_of(3) { "2025-08-30" } else { "2025-08-31" }
     }
 
     pub fn kind(self) -> &'static str {
