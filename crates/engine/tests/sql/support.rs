@@ -24,9 +24,9 @@ pub fn connectors() -> Vec<ConnectorOptions> {
         },
         ConnectorOptions {
             name: "tables",
-            options: &["table", "primary_key", "index"],
+            options: &["table", "primary_key", "index", "json"],
             required: &["table", "primary_key"],
-            columns: &["primary_key", "index"],
+            columns: &["primary_key", "index", "json"],
             ..Default::default()
         },
         ConnectorOptions {
