@@ -24,6 +24,6 @@ pub mod views;
 
 pub use engine::{
     AttachedSink, BadRecord, BadRecords, Clock, Engine, EngineConfig, EngineError, EngineStatus, Freshness,
-    InputStatus, LATE_EVENTS, ViewStatus, late_events_schema,
+    InputStatus, LATE_EVENTS, Replay, ReplayError, ViewStatus, late_events_schema,
 };
 pub use position::{Position, TopicPartition};
