@@ -180,7 +180,7 @@ fn catalog(house: &House<'_>) -> Catalog {
     let views = house.engine.views().clone();
     let bad = BadEvents::new(house.gate.log().clone());
     let lakes = house.lakes.iter().map(|lake| {
-        let lake = LakeStream { table: lake.table.clone(), stream: lake.stream };
+        let lake = LakeStream { table: lake.table.clone(), stream: lake.stream, sink: lake.sink.clone() };
         Arc::new(LakeWithTail::new(lake, &house.engine)) as Arc<dyn playhouse_query::LakeSource>
     });
     Catalog {

@@ -2,7 +2,7 @@
 
 mod recover;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,9 @@ const EXPIRY_PERIOD_MS: i64 = 10_000;
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
 /// Pause after a failure before the engine tries again.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long an epoch waits for a sink to take rows that are about to leave memory. One that takes longer is not waited for
+/// again before it has caught up: computing its rows once more costs it time, and nobody else.
+const SINK_WAIT: Duration = Duration::from_millis(200);
 /// Pause between looks at the epoch log's size while it is at its budget.
 const BUDGET_WAIT: Duration = Duration::from_millis(100);
 
@@ -49,6 +52,8 @@ pub(super) struct Runner {
     pub(super) views: Arc<Views>,
     pub(super) shared: Arc<Mutex<Shared>>,
     pub(super) sinks: Vec<(String, DriverHandle)>,
+    /// Sinks that were too slow to be waited for.
+    behind: BTreeSet<String>,
     /// As the last checkpoint has them.
     pub(super) marks: BTreeMap<String, SinkMark>,
     sources: Vec<SourceReader>,
@@ -184,9 +189,29 @@ impl Runner {
                 continue;
             }
             last_cut = Instant::now();
+            self.wait_for_sinks(stop).await;
             self.turn().await?;
         }
         Ok(())
+    }
+
+    /// Lets the sinks that keep up take the rows that the next epoch would push out of memory.
+    async fn wait_for_sinks(&mut self, stop: &CancellationToken) {
+        let newest = self.epochs.newest();
+        self.behind.retain(|name| self.sinks.iter().any(|(sink, handle)| sink == name && handle.taken() < newest));
+        let Some(leaving) = self.epochs.leaving() else { return };
+        let deadline = tokio::time::Instant::now() + SINK_WAIT;
+        for (name, sink) in &mut self.sinks {
+            if self.behind.contains(name) {
+                continue;
+            }
+            tokio::select! {
+                biased;
+                () = sink.has_taken(leaving) => {}
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep_until(deadline) => drop(self.behind.insert(name.clone())),
+            }
+        }
     }
 
     async fn wait_for_room(&mut self, stop: &CancellationToken) -> Result<(), EngineError> {
@@ -220,7 +245,7 @@ impl Runner {
             }
         };
         let behind = cuts.iter().any(Cut::is_behind);
-        if behind && self.fences.is_empty() {
+        if behind && self.config.read_ahead && self.fences.is_empty() {
             self.ahead.begin(readers().collect(), rows_max);
         }
         self.keep_bad_records(&mut cuts).await?;

@@ -36,7 +36,7 @@ pub struct EpochLogConfig {
 
 impl Default for EpochLogConfig {
     fn default() -> Self {
-        EpochLogConfig { segment_bytes: 8 << 20, recent_bytes: 16 << 20 }
+        EpochLogConfig { segment_bytes: 8 << 20, recent_bytes: 32 << 20 }
     }
 }
 
@@ -276,6 +276,21 @@ impl EpochLog {
         let first = recent.front()?.number;
         let entry = recent.get(usize::try_from(number.checked_sub(first)?).ok()?)?;
         Some(entry.streams.clone())
+    }
+
+    /// The newest epoch whose rows leave memory when as many as the newest epoch had are added; `None` while there is room.
+    pub(crate) fn leaving(&self) -> Option<u64> {
+        let recent = self.recent.lock();
+        let mut total: usize = recent.iter().map(|entry| entry.bytes).sum::<usize>() + recent.back()?.bytes;
+        let mut leaving = None;
+        for entry in recent.iter() {
+            if total <= self.config.recent_bytes {
+                break;
+            }
+            total -= entry.bytes;
+            leaving = Some(entry.number);
+        }
+        leaving
     }
 
     fn remember(&self, epoch: Epoch) {

@@ -68,6 +68,8 @@ pub(crate) struct DriverHandle {
     status: Arc<Mutex<SinkStatus>>,
     /// Set by the first successful `open`.
     opened: watch::Receiver<Option<Position>>,
+    /// The newest epoch whose rows it has.
+    taken: watch::Receiver<u64>,
 }
 
 impl DriverHandle {
@@ -78,6 +80,16 @@ impl DriverHandle {
     /// What the sink had stored when it was first reached; waits until it is.
     pub(crate) async fn first_position(&mut self) -> Option<Position> {
         self.opened.wait_for(Option::is_some).await.ok()?.clone()
+    }
+
+    /// Waits until the sink has the rows of `epoch`.
+    pub(crate) async fn has_taken(&mut self, epoch: u64) {
+        // An error means that the driver is gone: nobody waits for it.
+        let _ = self.taken.wait_for(|taken| *taken >= epoch).await;
+    }
+
+    pub(crate) fn taken(&self) -> u64 {
+        *self.taken.borrow()
     }
 
     /// For a checkpoint; `None` while the sink has not been reached.
@@ -123,6 +135,7 @@ pub(crate) struct Driver {
     stop: CancellationToken,
     status: Arc<Mutex<SinkStatus>>,
     opened: watch::Sender<Option<Position>>,
+    taken: watch::Sender<u64>,
 }
 
 /// Rows handed to the sink and not yet committed.
@@ -156,9 +169,10 @@ impl Driver {
             commits: 0,
         }));
         let (opened, receiver) = watch::channel(None);
-        let handle = DriverHandle { status: status.clone(), opened: receiver };
+        let (taken, takes) = watch::channel(0);
+        let handle = DriverHandle { status: status.clone(), opened: receiver, taken: takes };
         let mark = mark.unwrap_or_default();
-        (Driver { sink, stream, scope, mark, epochs, replay, stop, status, opened }, handle)
+        (Driver { sink, stream, scope, mark, epochs, replay, stop, status, opened, taken }, handle)
     }
 
     pub(crate) async fn run(mut self) {
@@ -282,6 +296,7 @@ impl Driver {
         }
         epoch.header.advance(&mut staged.position);
         staged.epoch = epoch.header.number;
+        self.taken.send_replace(epoch.header.number);
         if staged.rows == 0 {
             self.status.lock().reached = staged.position.clone();
         } else {

@@ -45,7 +45,7 @@ fn trim_row(row: DataRow, times: &[bool]) -> DataRow {
             }
         }
     }
-    DataRow { data, field_count: row.field_count }
+    DataRow::new(data, row.field_count)
 }
 
 /// Where the zeros at the end of the fraction stand, with the point if nothing else is left of it.
@@ -70,7 +70,7 @@ mod tests {
             data.put_i32(field.len() as i32);
             data.put_slice(field.as_bytes());
         }
-        let row = trim_row(DataRow { data, field_count: 3 }, &[true, false, true]);
+        let row = trim_row(DataRow::new(data, 3), &[true, false, true]);
         assert_eq!(row.data[..4], (-1i32).to_be_bytes());
         assert_eq!(&row.data[8..23], b"12:00:00.500000", "only times are touched");
         let length = i32::from_be_bytes(row.data[23..27].try_into().unwrap()) as usize;

@@ -1,6 +1,6 @@
 //! Recovery: the state as of the last epoch, from a checkpoint and the epochs after it, or none of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -80,6 +80,7 @@ impl Runner {
             views: Arc::default(),
             shared: Arc::default(),
             sinks: Vec::new(),
+            behind: BTreeSet::new(),
             marks: BTreeMap::new(),
             dedup: Vec::new(),
             view_states,
