@@ -172,7 +172,7 @@ fn open_gate(config: &Config, log: Arc<Log>) -> Result<Arc<Gate>> {
         max_event_bytes: config.limits.event_bytes,
         max_depth: config.limits.event_depth,
         max_events_per_request: config.limits.events_per_request,
-        auto_create_topics: config.kafka.auto_create_topics,
+        auto_create_topics: config.kafka.server.auto_create_topics,
         new_topic: new_topic(config, TimestampType::CreateTime),
     };
     Ok(Gate::new(log, gate_config, vec![rule])?)

@@ -15,6 +15,11 @@ pub struct KafkaConfig {
     pub frame_bytes_max: usize,
     /// Connections beyond this are closed at once.
     pub connections_max: usize,
+    /// Connections of one address beyond this are closed at once.
+    pub connections_per_address_max: usize,
+    /// What a client (by its client id) may send and fetch; past it it is told to wait. `None` sets no limit.
+    pub produce_bytes_per_second: Option<u64>,
+    pub fetch_bytes_per_second: Option<u64>,
     /// Large requests of all connections together, from the first byte read to the append; beyond it reading waits.
     pub request_bytes_max: usize,
     /// The most that one fetch returns (apart from a first batch that is larger).
@@ -42,6 +47,9 @@ impl Default for KafkaConfig {
             node_id: 1,
             frame_bytes_max: 100 << 20,
             connections_max: 1000,
+            connections_per_address_max: 1000,
+            produce_bytes_per_second: None,
+            fetch_bytes_per_second: None,
             request_bytes_max: 256 << 20,
             fetch_bytes_max: 50 << 20,
             response_bytes_max: 128 << 20,

@@ -89,7 +89,7 @@ impl Request {
 }
 
 /// Begins a request. What must happen in the order of requests has happened when this returns; the rest is in the reply.
-pub(crate) async fn handle(context: &Context, mut frame: Bytes) -> Result<Reply, Malformed> {
+pub(crate) async fn handle(context: &Context, mut frame: Bytes) -> Result<(ApiKey, Reply), Malformed> {
     let (key, version) = match frame.first_chunk::<4>() {
         Some(&[a, b, c, d]) => (i16::from_be_bytes([a, b]), i16::from_be_bytes([c, d])),
         None => return Err(Malformed("it is too short")),
@@ -100,7 +100,8 @@ pub(crate) async fn handle(context: &Context, mut frame: Bytes) -> Result<Reply,
         // KIP-511: the one request whose version a client cannot know is answered at version 0.
         if api == ApiKey::ApiVersions {
             let header = guard::read_header(&mut frame, false)?;
-            return api_versions::unsupported(Call { api, version: 0, correlation_id: header.correlation_id });
+            let call = Call { api, version: 0, correlation_id: header.correlation_id };
+            return api_versions::unsupported(call).map(|reply| (api, reply));
         }
         return Err(Malformed("unsupported API version"));
     }
@@ -108,7 +109,7 @@ pub(crate) async fn handle(context: &Context, mut frame: Bytes) -> Result<Reply,
         guard::read_header(&mut frame, api.request_header_version(version) >= 2)?;
     guard::check_body(api, version, &frame)?;
     let request = Request { call: Call { api, version, correlation_id }, client_id, body: frame };
-    match api {
+    let reply = match api {
         ApiKey::Produce => produce::handle(context, request).await,
         ApiKey::Fetch => fetch::handle(context, request),
         ApiKey::ListOffsets => list_offsets::handle(context, request),
@@ -137,7 +138,8 @@ pub(crate) async fn handle(context: &Context, mut frame: Bytes) -> Result<Reply,
         ApiKey::ConsumerGroupDescribe => consumer_group_describe::handle(context, request),
         ApiKey::DescribeTopicPartitions => describe_topic_partitions::handle(context, request),
         _ => Err(Malformed("unknown API")),
-    }
+    };
+    reply.map(|reply| (api, reply))
 }
 
 /// Kafka's own topics begin so; clients read them but neither write nor delete them.
