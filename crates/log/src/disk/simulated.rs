@@ -371,6 +371,17 @@ impl Disk for SimulatedDisk {
             state.durable_entries.retain(|entry, _| !inside(entry));
             let synced: Vec<_> = state.entries.iter().filter(|(entry, _)| inside(entry)).collect();
             let synced: Vec<_> = synced.into_iter().map(|(path, entry)| (path.clone(), *entry)).collect();
+            // What lay in a directory that is gone is gone with it, even where one of its name is made again.
+            let gone = |entry: &PathBuf| {
+                entry.starts_with(path)
+                    && entry
+                        .ancestors()
+                        .take_while(|it| *it != path)
+                        .any(|it| it.parent() == Some(path) && !state.entries.contains_key(it))
+            };
+            let gone: std::collections::BTreeSet<PathBuf> =
+                state.durable_entries.keys().filter(|entry| gone(entry)).cloned().collect();
+            state.durable_entries.retain(|entry, _| !gone.contains(entry));
             state.durable_entries.extend(synced);
             state.collect_garbage();
             Ok(())
