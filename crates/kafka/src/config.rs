@@ -64,6 +64,9 @@ pub struct GroupConfig {
     pub initial_rebalance_delay: Duration,
     pub members_max: usize,
     pub groups_max: usize,
+    /// Of members of the newer protocol (KIP-848): when one not heard of is dropped, and how often it is to be heard of.
+    pub consumer_session_timeout: Duration,
+    pub consumer_heartbeat_interval: Duration,
     /// What members of all groups together may hold in subscriptions and assignments; joins beyond it are refused.
     pub members_bytes_max: usize,
     /// Committed offsets of a group without members are forgotten after this.
@@ -80,6 +83,8 @@ impl Default for GroupConfig {
             initial_rebalance_delay: Duration::from_millis(100),
             members_max: 1000,
             groups_max: 10_000,
+            consumer_session_timeout: Duration::from_secs(45),
+            consumer_heartbeat_interval: Duration::from_secs(5),
             members_bytes_max: 64 << 20,
             offsets_retention: Duration::from_secs(7 * 24 * 3600),
             offsets_bytes_max: 16 << 20,

@@ -2,12 +2,16 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::create_topics_request::*;
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
+use kafka_protocol::messages::describe_topic_partitions_request::{Cursor, TopicRequest};
 use kafka_protocol::messages::fetch_request::*;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::list_offsets_request::*;
+use kafka_protocol::messages::list_partition_reassignments_request::ListPartitionReassignmentsTopics;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::offset_commit_request::*;
+use kafka_protocol::messages::offset_delete_request::{OffsetDeleteRequestPartition, OffsetDeleteRequestTopic};
 use kafka_protocol::messages::offset_fetch_request::*;
 use kafka_protocol::messages::offset_for_leader_epoch_request::*;
 use kafka_protocol::messages::produce_request::*;
@@ -135,6 +139,37 @@ fn bodies() -> Vec<(ApiKey, i16, Vec<u8>)> {
         let request = ApiVersionsRequest::default();
         bytes(if v >= 3 { request.with_client_software_name(text("client")) } else { request }, v)
     });
+    add(ApiKey::DescribeLogDirs, 1..=4, &|v| {
+        let it = DescribableLogDirTopic::default().with_topic(topic()).with_partitions(vec![1, 2]);
+        bytes(DescribeLogDirsRequest::default().with_topics(Some(vec![it.clone(), it])), v)
+    });
+    add(ApiKey::ListPartitionReassignments, 0..=0, &|v| {
+        let it = ListPartitionReassignmentsTopics::default().with_name(topic()).with_partition_indexes(vec![1, 2]);
+        bytes(ListPartitionReassignmentsRequest::default().with_topics(Some(vec![it.clone(), it])), v)
+    });
+    add(ApiKey::OffsetDelete, 0..=0, &|v| {
+        let it = OffsetDeleteRequestPartition::default().with_partition_index(1);
+        let it = OffsetDeleteRequestTopic::default().with_name(topic()).with_partitions(vec![it.clone(), it]);
+        bytes(OffsetDeleteRequest::default().with_group_id(group()).with_topics(vec![it.clone(), it]), v)
+    });
+    add(ApiKey::ConsumerGroupHeartbeat, 0..=1, &|v| {
+        let owned = consumer_group_heartbeat_request::TopicPartitions::default().with_partitions(vec![1, 2]);
+        let request = ConsumerGroupHeartbeatRequest::default()
+            .with_group_id(group())
+            .with_member_id(text("member"))
+            .with_instance_id(Some(text("instance")))
+            .with_subscribed_topic_names(Some(vec![topic(), topic()]))
+            .with_topic_partitions(Some(vec![owned.clone(), owned]));
+        bytes(if v >= 1 { request.with_subscribed_topic_regex(Some(text("a.*"))) } else { request }, v)
+    });
+    add(ApiKey::ConsumerGroupDescribe, 0..=1, &|v| {
+        bytes(ConsumerGroupDescribeRequest::default().with_group_ids(vec![group(), group()]), v)
+    });
+    add(ApiKey::DescribeTopicPartitions, 0..=0, &|v| {
+        let it = TopicRequest::default().with_name(topic());
+        let cursor = Cursor::default().with_topic_name(topic());
+        bytes(DescribeTopicPartitionsRequest::default().with_topics(vec![it.clone(), it]).with_cursor(Some(cursor)), v)
+    });
     add(ApiKey::InitProducerId, 0..=5, &|v| bytes(InitProducerIdRequest::default(), v));
     add(ApiKey::CreateTopics, 2..=7, &|v| {
         let assignment = CreatableReplicaAssignment::default().with_broker_ids(vec![BrokerId(1), BrokerId(2)]);
@@ -188,6 +223,12 @@ fn decode(key: ApiKey, version: i16, mut body: Bytes) {
         ApiKey::DescribeConfigs => drop(DescribeConfigsRequest::decode(body, version)),
         ApiKey::DescribeCluster => drop(DescribeClusterRequest::decode(body, version)),
         ApiKey::OffsetForLeaderEpoch => drop(OffsetForLeaderEpochRequest::decode(body, version)),
+        ApiKey::DescribeLogDirs => drop(DescribeLogDirsRequest::decode(body, version)),
+        ApiKey::ListPartitionReassignments => drop(ListPartitionReassignmentsRequest::decode(body, version)),
+        ApiKey::OffsetDelete => drop(OffsetDeleteRequest::decode(body, version)),
+        ApiKey::ConsumerGroupHeartbeat => drop(ConsumerGroupHeartbeatRequest::decode(body, version)),
+        ApiKey::ConsumerGroupDescribe => drop(ConsumerGroupDescribeRequest::decode(body, version)),
+        ApiKey::DescribeTopicPartitions => drop(DescribeTopicPartitionsRequest::decode(body, version)),
         other => panic!("{other:?} is not served"),
     }
 }

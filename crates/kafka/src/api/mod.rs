@@ -1,12 +1,16 @@
 //! The APIs: which versions of which are served, and one `match` that dispatches to one file per API.
 
 mod api_versions;
+mod consumer_group_describe;
+mod consumer_group_heartbeat;
 mod create_topics;
 mod delete_groups;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
+mod describe_log_dirs;
+mod describe_topic_partitions;
 mod fetch;
 mod find_coordinator;
 mod heartbeat;
@@ -15,8 +19,10 @@ mod join_group;
 mod leave_group;
 mod list_groups;
 mod list_offsets;
+mod list_partition_reassignments;
 mod metadata;
 mod offset_commit;
+mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
@@ -58,6 +64,12 @@ pub(crate) const SUPPORTED: &[(ApiKey, i16, i16)] = &[
     (ApiKey::DescribeConfigs, 1, 4),
     (ApiKey::DeleteGroups, 0, 2),
     (ApiKey::DescribeCluster, 0, 2),
+    (ApiKey::DescribeLogDirs, 1, 4),
+    (ApiKey::ListPartitionReassignments, 0, 0),
+    (ApiKey::OffsetDelete, 0, 0),
+    (ApiKey::ConsumerGroupHeartbeat, 0, 1),
+    (ApiKey::ConsumerGroupDescribe, 0, 1),
+    (ApiKey::DescribeTopicPartitions, 0, 0),
 ];
 
 /// A request of a known API and version, its body not yet decoded.
@@ -118,6 +130,12 @@ pub(crate) async fn handle(context: &Context, mut frame: Bytes) -> Result<Reply,
         ApiKey::DescribeConfigs => describe_configs::handle(context, request),
         ApiKey::DeleteGroups => delete_groups::handle(context, request).await,
         ApiKey::DescribeCluster => describe_cluster::handle(context, request),
+        ApiKey::DescribeLogDirs => describe_log_dirs::handle(context, request),
+        ApiKey::ListPartitionReassignments => list_partition_reassignments::handle(request),
+        ApiKey::OffsetDelete => offset_delete::handle(context, request).await,
+        ApiKey::ConsumerGroupHeartbeat => consumer_group_heartbeat::handle(context, request),
+        ApiKey::ConsumerGroupDescribe => consumer_group_describe::handle(context, request),
+        ApiKey::DescribeTopicPartitions => describe_topic_partitions::handle(context, request),
         _ => Err(Malformed("unknown API")),
     }
 }
@@ -138,6 +156,9 @@ fn read_error(error: &ReadError) -> ResponseError {
         ReadError::Io(_) => ResponseError::KafkaStorageError,
     }
 }
+
+/// `authorized_operations` where nobody asked, and nobody authorises.
+const NO_OPERATIONS: i32 = i32::MIN;
 
 /// The one leader epoch there is: the log has one node.
 const LEADER_EPOCH: i32 = 0;

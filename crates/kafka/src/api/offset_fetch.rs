@@ -19,6 +19,10 @@ pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, M
     let groups = &context.shared.groups;
     if request.call.version >= 8 {
         let answers = body.groups.into_iter().map(|asked| {
+            if let Err(error) = groups.may_fetch(&asked.group_id, asked.member_id.as_deref(), asked.member_epoch) {
+                let refused = OffsetFetchResponseGroup::default().with_group_id(asked.group_id);
+                return refused.with_error_code(error.code());
+            }
             let topics = asked.topics.map(|it| it.into_iter().map(|it| (it.name, it.partition_indexes)).collect());
             let topics = look_up(groups, &asked.group_id, topics).into_iter().map(|(name, partitions)| {
                 let partitions = partitions.into_iter().map(|(index, it)| {

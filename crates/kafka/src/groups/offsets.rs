@@ -10,8 +10,10 @@ use std::sync::Arc;
 
 use bytes::{Buf, BufMut};
 use parking_lot::Mutex;
-use playhouse_log::batch::{self, BatchBuilder, BatchError, Compression, Records};
+use playhouse_log::batch::{self, BatchBuilder, BatchError, Compression};
 use playhouse_log::{AppendError, Appended, CreateTopicError, Log, Partition, ReadError, TimestampType, TopicSettings};
+
+use super::consumer::records::{Records, group_of};
 
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
@@ -54,6 +56,8 @@ pub(crate) struct OffsetStore {
 #[derive(Debug, Default)]
 struct Stored {
     groups: BTreeMap<String, GroupOffsets>,
+    /// Records of groups of the newer protocol, by group.
+    kept: BTreeMap<String, Records>,
     live_bytes: usize,
     since_snapshot: usize,
     /// Where the newest snapshot begins and ends, until it is durable and so may replace what came before.
@@ -94,11 +98,15 @@ impl OffsetStore {
             stored.since_snapshot += bytes.len();
             while !bytes.is_empty() {
                 let (header, length) = batch::split_first(&bytes)?;
-                let records = Records::decompress(&bytes.split_to(length), BATCH_BYTES_MAX)?;
+                let records = batch::Records::decompress(&bytes.split_to(length), BATCH_BYTES_MAX)?;
                 for record in records.iter() {
                     let record = record?;
                     if let Some((group, place)) = record.key.and_then(read_key) {
                         stored.put(group, place, record.value.and_then(read_value));
+                    } else if let Some(key) = record.key
+                        && let Some(group) = group_of(key)
+                    {
+                        stored.put_kept(group, key.to_vec(), record.value.map(<[u8]>::to_vec));
                     }
                 }
                 offset = header.base_offset + i64::from(header.last_offset_delta) + 1;
@@ -166,6 +174,27 @@ impl OffsetStore {
         self.state.lock().groups.contains_key(group)
     }
 
+    /// Makes `records` all that is kept of a group of the newer protocol; writes what is another than before.
+    pub(super) fn keep(&self, group: &str, records: Records, now_ms: i64) -> Result<Option<Appended>, AppendError> {
+        let mut stored = self.state.lock();
+        let before = stored.kept.get(group);
+        let known = |key: &Vec<u8>| before.and_then(|before| before.get(key));
+        let written = records.iter().filter(|(key, value)| known(key) != Some(*value));
+        let mut changes: Vec<_> = written.map(|(key, value)| (key.clone(), Some(value.clone()))).collect();
+        let gone = before.into_iter().flat_map(Records::keys).filter(|key| !records.contains_key(*key));
+        changes.extend(gone.map(|key| (key.clone(), None)));
+        let appended = self.append_records(&mut stored, changes.clone(), now_ms)?;
+        for (key, value) in changes {
+            stored.put_kept(group.to_owned(), key, value);
+        }
+        Ok(appended)
+    }
+
+    /// What is kept of each group of the newer protocol.
+    pub(super) fn kept(&self) -> BTreeMap<String, Records> {
+        self.state.lock().kept.clone()
+    }
+
     pub(crate) fn groups(&self) -> Vec<String> {
         self.state.lock().groups.keys().cloned().collect()
     }
@@ -177,7 +206,19 @@ impl OffsetStore {
         changes: &[(TopicPartition, Option<Committed>)],
         now_ms: i64,
     ) -> Result<Option<Appended>, AppendError> {
-        if changes.is_empty() {
+        let encode = |(place, committed): &(TopicPartition, Option<Committed>)| {
+            (write_key(group, place), committed.as_ref().map(write_value))
+        };
+        self.append_records(stored, changes.iter().map(encode).collect(), now_ms)
+    }
+
+    fn append_records(
+        &self,
+        stored: &mut Stored,
+        records: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+        now_ms: i64,
+    ) -> Result<Option<Appended>, AppendError> {
+        if records.is_empty() {
             return Ok(None);
         }
         if stored.unheld.is_none() && stored.since_snapshot >= SNAPSHOT_EVERY_BYTES {
@@ -190,9 +231,8 @@ impl OffsetStore {
             stored.unheld = None;
         }
         let mut builder = BatchBuilder::new(Compression::None);
-        for (place, committed) in changes {
-            let value = committed.as_ref().map(write_value);
-            builder.push(now_ms, Some(&write_key(group, place)), value.as_deref(), &[]);
+        for (key, value) in records {
+            builder.push(now_ms, Some(&key), value.as_deref(), &[]);
         }
         let bytes = builder.build();
         stored.since_snapshot += bytes.len();
@@ -218,6 +258,12 @@ impl OffsetStore {
                 }
             }
         }
+        for (key, value) in stored.kept.values().flatten() {
+            builder.push(now_ms, Some(key), Some(value), &[]);
+            if builder.size_bytes() >= SNAPSHOT_BATCH_BYTES {
+                flush(std::mem::replace(&mut builder, BatchBuilder::new(Compression::None)))?;
+            }
+        }
         flush(builder)?;
         stored.since_snapshot = 0;
         stored.unheld = written;
@@ -226,6 +272,17 @@ impl OffsetStore {
 }
 
 impl Stored {
+    fn put_kept(&mut self, group: String, key: Vec<u8>, value: Option<Vec<u8>>) {
+        let kept = self.kept.entry(group.clone()).or_default();
+        match value {
+            Some(value) => drop(kept.insert(key, value)),
+            None => drop(kept.remove(&key)),
+        }
+        if kept.is_empty() {
+            self.kept.remove(&group);
+        }
+    }
+
     fn put(&mut self, group: String, place: TopicPartition, committed: Option<Committed>) {
         let places = self.groups.entry(group.clone()).or_default();
         let old = match committed {
@@ -249,13 +306,13 @@ fn size(group: &str, place: &TopicPartition, committed: &Committed) -> usize {
     64 + group.len() + place.0.len() + committed.metadata.len()
 }
 
-fn put_string(out: &mut Vec<u8>, text: &str) {
+pub(super) fn put_string(out: &mut Vec<u8>, text: &str) {
     // Names and metadata are far below 32 KiB: the protocol's own strings are, and the API checks metadata.
     out.put_i16(text.len() as i16);
     out.put_slice(text.as_bytes());
 }
 
-fn get_string(bytes: &mut &[u8]) -> Option<String> {
+pub(super) fn get_string(bytes: &mut &[u8]) -> Option<String> {
     let length = usize::try_from(bytes.try_get_i16().ok()?).ok()?;
     let (text, rest) = bytes.split_at_checked(length)?;
     *bytes = rest;
