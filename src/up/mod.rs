@@ -152,6 +152,7 @@ fn new_topic(config: &Config, timestamp_type: TimestampType) -> TopicSettings {
         retention_bytes: config.embedded_log.retention_bytes,
         segment_bytes: config.embedded_log.segment_bytes,
         max_batch_bytes: config.embedded_log.batch_bytes_max,
+        ..TopicSettings::default()
     }
 }
 

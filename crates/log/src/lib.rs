@@ -18,10 +18,15 @@ pub mod disk;
 mod log;
 mod partition;
 mod segment;
+mod settings;
 mod shared;
 mod topic;
 
 pub use clock::Clock;
 pub use log::{Durability, Log, LogConfig, OpenError};
-pub use partition::{AppendError, Appended, Partition, ReadError};
-pub use topic::{CreateTopicError, TimestampType, Topic, TopicSettings};
+pub use partition::{
+    AppendError, Appended, CommittedRead, DeleteRecordsError, Partition, ProducerState, ReadError, TransactionMarker,
+};
+pub use segment::AbortedTransaction;
+pub use settings::{CleanupPolicy, TimestampType, TopicSettings};
+pub use topic::{AlterTopicError, CreateTopicError, Topic};

@@ -23,6 +23,8 @@ pub(crate) struct Shared {
     dirty: Condvar,
     /// Wakes the maintainer.
     upkeep: Condvar,
+    /// Wakes the compactor when it is to end.
+    stopping: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -52,6 +54,7 @@ impl Shared {
             queue: Mutex::default(),
             dirty: Condvar::new(),
             upkeep: Condvar::new(),
+            stopping: Condvar::new(),
         }
     }
 
@@ -100,6 +103,18 @@ impl Shared {
         }
     }
 
+    /// Blocks for so long; whether the log goes on after that.
+    pub fn pause(&self, pause: Duration) -> bool {
+        let deadline = Instant::now() + pause;
+        let mut queue = self.queue.lock();
+        while !queue.stopped && !self.stopping.wait_until(&mut queue, deadline).timed_out() {}
+        !queue.stopped
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.queue.lock().stopped
+    }
+
     pub fn stop(&self) {
         let mut queue = self.queue.lock();
         queue.stopped = true;
@@ -107,5 +122,6 @@ impl Shared {
         drop(queue);
         self.dirty.notify_all();
         self.upkeep.notify_all();
+        self.stopping.notify_all();
     }
 }

@@ -159,6 +159,8 @@ fn refuse(index: i32, error: ProduceError, topic: &str, throttled: &mut bool) ->
         ProduceError::Append(AppendError::TooLarge { .. }) => ResponseError::MessageTooLarge,
         ProduceError::Append(AppendError::OutOfOrderSequence { .. }) => ResponseError::OutOfOrderSequenceNumber,
         ProduceError::Append(AppendError::ProducerFenced { .. }) => ResponseError::InvalidProducerEpoch,
+        ProduceError::Append(AppendError::InTransaction(_)) => ResponseError::InvalidTxnState,
+        ProduceError::Append(AppendError::KeyMissing) => ResponseError::InvalidRecord,
         ProduceError::Append(AppendError::Failed(_) | AppendError::Io(_)) => {
             tracing::error!(topic, partition = index, error = message, "cannot append");
             ResponseError::KafkaStorageError

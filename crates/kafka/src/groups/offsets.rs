@@ -82,6 +82,7 @@ impl OffsetStore {
             retention_bytes: Some((4 * SNAPSHOT_EVERY_BYTES + 3 * bytes_max) as u64),
             segment_bytes: SNAPSHOT_EVERY_BYTES as u64,
             max_batch_bytes: BATCH_BYTES_MAX,
+            ..TopicSettings::default()
         };
         let topic = log.ensure_topic(OFFSETS_TOPIC, settings)?;
         let partition = topic.partition(0).ok_or(CreateTopicError::InvalidPartitions(0))?.clone();
