@@ -29,6 +29,8 @@ pub struct House<'a> {
     pub gate: Arc<Gate>,
     pub engine: Arc<Engine>,
     pub lakes: Vec<LakeStream>,
+    /// Topics that the pipeline reads.
+    pub pipeline_topics: Vec<String>,
     pub stores: &'a Stores,
 }
 
@@ -76,7 +78,8 @@ impl Listeners {
 
         let address = self.kafka.local_addr()?;
         let new_topic = super::new_topic(config, TimestampType::CreateTime);
-        let kafka_config = KafkaConfig { new_topic, ..config.kafka.server.clone() };
+        let pipeline_topics = house.pipeline_topics.clone();
+        let kafka_config = KafkaConfig { new_topic, pipeline_topics, ..config.kafka.server.clone() };
         let gate = house.gate.clone();
         let kafka = tokio::task::spawn_blocking(move || KafkaServer::new(gate, kafka_config)).await??;
         let kafka_metrics = kafka.metrics();

@@ -67,6 +67,7 @@ pub async fn run(args: Args) -> Result<()> {
         log.ensure_topic(&source.topic, new_topic(&config, TimestampType::LogAppendTime))
             .with_context(|| format!("topic {:?} of the pipeline", source.topic))?;
     }
+    let pipeline_topics = compiled.sources.iter().map(|source| source.topic.clone()).collect();
     let stores = stores::Stores::open(&config, &data)?;
     let attached = stores.attach(&compiled).await?;
     let engine_config = engine_config(&config, disk, &data, gate.clone());
@@ -91,6 +92,7 @@ pub async fn run(args: Args) -> Result<()> {
         gate: gate.clone(),
         engine: engine.clone(),
         lakes: lake_streams,
+        pipeline_topics,
         stores: &stores,
         data: &data,
     };

@@ -36,6 +36,8 @@ pub struct KafkaConfig {
     pub auto_create_topics: bool,
     /// Settings of topics made here, where the request names none.
     pub new_topic: TopicSettings,
+    /// Topics that pipelines read, beside the default one: clients can neither delete nor reshape them.
+    pub pipeline_topics: Vec<String>,
     pub groups: GroupConfig,
 }
 
@@ -58,6 +60,7 @@ impl Default for KafkaConfig {
             transfer_timeout: Duration::from_secs(60),
             auto_create_topics: true,
             new_topic: TopicSettings::default(),
+            pipeline_topics: Vec::new(),
             groups: GroupConfig::default(),
         }
     }

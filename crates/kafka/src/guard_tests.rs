@@ -139,6 +139,24 @@ fn bodies() -> Vec<(ApiKey, i16, Vec<u8>)> {
         let request = ApiVersionsRequest::default();
         bytes(if v >= 3 { request.with_client_software_name(text("client")) } else { request }, v)
     });
+    add(ApiKey::AlterConfigs, 0..=2, &|v| {
+        let it = alter_configs_request::AlterableConfig::default().with_value(Some(text("1")));
+        let it = alter_configs_request::AlterConfigsResource::default().with_configs(vec![it.clone(), it]);
+        bytes(AlterConfigsRequest::default().with_resources(vec![it.clone(), it]), v)
+    });
+    add(ApiKey::IncrementalAlterConfigs, 0..=1, &|v| {
+        let it = incremental_alter_configs_request::AlterableConfig::default().with_value(Some(text("1")));
+        let it = incremental_alter_configs_request::AlterConfigsResource::default().with_configs(vec![it.clone(), it]);
+        bytes(IncrementalAlterConfigsRequest::default().with_resources(vec![it.clone(), it]), v)
+    });
+    add(ApiKey::CreatePartitions, 0..=3, &|v| {
+        let it = create_partitions_request::CreatePartitionsAssignment::default()
+            .with_broker_ids(vec![BrokerId(1), BrokerId(2)]);
+        let it = create_partitions_request::CreatePartitionsTopic::default()
+            .with_name(topic())
+            .with_assignments(Some(vec![it.clone(), it]));
+        bytes(CreatePartitionsRequest::default().with_topics(vec![it.clone(), it]), v)
+    });
     add(ApiKey::DescribeLogDirs, 1..=4, &|v| {
         let it = DescribableLogDirTopic::default().with_topic(topic()).with_partitions(vec![1, 2]);
         bytes(DescribeLogDirsRequest::default().with_topics(Some(vec![it.clone(), it])), v)
@@ -223,6 +241,9 @@ fn decode(key: ApiKey, version: i16, mut body: Bytes) {
         ApiKey::DescribeConfigs => drop(DescribeConfigsRequest::decode(body, version)),
         ApiKey::DescribeCluster => drop(DescribeClusterRequest::decode(body, version)),
         ApiKey::OffsetForLeaderEpoch => drop(OffsetForLeaderEpochRequest::decode(body, version)),
+        ApiKey::AlterConfigs => drop(AlterConfigsRequest::decode(body, version)),
+        ApiKey::IncrementalAlterConfigs => drop(IncrementalAlterConfigsRequest::decode(body, version)),
+        ApiKey::CreatePartitions => drop(CreatePartitionsRequest::decode(body, version)),
         ApiKey::DescribeLogDirs => drop(DescribeLogDirsRequest::decode(body, version)),
         ApiKey::ListPartitionReassignments => drop(ListPartitionReassignmentsRequest::decode(body, version)),
         ApiKey::OffsetDelete => drop(OffsetDeleteRequest::decode(body, version)),

@@ -14,6 +14,7 @@
 
 mod answers;
 mod api;
+mod broker_configs;
 mod config;
 mod connection;
 mod frame;

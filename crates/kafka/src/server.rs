@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use playhouse_gate::Gate;
+use playhouse_gate::{BAD_EVENTS_TOPIC, Gate};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -36,6 +36,15 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     /// Cancelled when the server stops: ends long polls.
     pub(crate) shutdown: CancellationToken,
+}
+
+impl Shared {
+    /// Whether the server itself lives on the topic: it is kept, with the partitions it has.
+    pub(crate) fn is_needed(&self, topic: &str) -> bool {
+        topic == BAD_EVENTS_TOPIC
+            || topic == self.gate.default_topic()
+            || self.config.pipeline_topics.iter().any(|it| it == topic)
+    }
 }
 
 pub struct KafkaServer {

@@ -59,9 +59,13 @@ impl Dice {
                 2 => bytes.truncate(at),
                 // What lengths and counts fear.
                 3 => {
-                    let evil: &[u8] =
-                        [&[0xff; 4][..], &[0x7f, 0xff, 0xff, 0xff], &[0x80, 0, 0, 0], &[0; 4], &[0xff, 0xff, 0xff, 0xff, 0x07]]
-                            [self.below(5)];
+                    let evil: &[u8] = [
+                        &[0xff; 4][..],
+                        &[0x7f, 0xff, 0xff, 0xff],
+                        &[0x80, 0, 0, 0],
+                        &[0; 4],
+                        &[0xff, 0xff, 0xff, 0xff, 0x07],
+                    ][self.below(5)];
                     let end = (at + evil.len()).min(bytes.len());
                     bytes[at..end].copy_from_slice(&evil[..end - at]);
                 }
@@ -121,13 +125,14 @@ fn frames() -> Vec<Vec<u8>> {
         .with_rebalance_timeout_ms(1)
         .with_subscribed_topic_names(Some(vec![topic()]))
         .with_topic_partitions(Some(Vec::new()));
-    let described = DescribeTopicPartitionsRequest::default().with_response_partition_limit(9).with_cursor(Some(
-        describe_topic_partitions_request::Cursor::default().with_topic_name(topic()),
-    ));
+    let described = DescribeTopicPartitionsRequest::default()
+        .with_response_partition_limit(9)
+        .with_cursor(Some(describe_topic_partitions_request::Cursor::default().with_topic_name(topic())));
     let committed = OffsetFetchRequest::default()
         .with_groups(vec![offset_fetch_request::OffsetFetchRequestGroup::default().with_group_id(group())]);
-    let resource =
-        describe_configs_request::DescribeConfigsResource::default().with_resource_type(2).with_resource_name(text(TOPIC));
+    let resource = describe_configs_request::DescribeConfigsResource::default()
+        .with_resource_type(2)
+        .with_resource_name(text(TOPIC));
     vec![
         frame(3, &produce),
         frame(9, &produce),
@@ -175,11 +180,9 @@ async fn damaged_requests_disturb_nobody() {
         }
         // An answer, the end of the connection, or nothing yet: all are fine, and none may take the broker along.
         let mut some = [0; 64];
-        let _ = tokio::time::timeout(
-            Duration::from_millis(2),
-            tokio::io::AsyncReadExt::read(&mut bad.stream, &mut some),
-        )
-        .await;
+        let _ =
+            tokio::time::timeout(Duration::from_millis(2), tokio::io::AsyncReadExt::read(&mut bad.stream, &mut some))
+                .await;
         drop(bad);
         let answer = tokio::time::timeout(Duration::from_secs(10), good.call(3, &ApiVersionsRequest::default())).await;
         assert_eq!(answer.expect("the broker answers others").error_code, 0);

@@ -185,9 +185,6 @@ impl Log {
     pub fn id(&self) -> Uuid {
         self.id
     }
-    pub fn directory(&self) -> &Path {
-        &self.directory
-    }
     pub fn topic(&self, name: &str) -> Option<Arc<Topic>> {
         self.topics.read().get(name).cloned()
     }

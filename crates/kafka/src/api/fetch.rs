@@ -55,7 +55,8 @@ pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, M
     let wanted: Vec<Wanted> = body.topics.into_iter().map(|topic| resolve(&shared, topic, by_id)).collect();
     Ok(Reply::Later(Box::pin(async move {
         let (topics, budget) = gather(shared, wanted, bytes_min, bytes_max, deadline).await?;
-        let size = topics.iter().flat_map(|it| &it.partitions).filter_map(|it| it.records.as_ref()).map(Bytes::len).sum();
+        let size =
+            topics.iter().flat_map(|it| &it.partitions).filter_map(|it| it.records.as_ref()).map(Bytes::len).sum();
         let throttle_ms = throttle.charge(Kind::Fetch, &client_id, size);
         let response = FetchResponse::default().with_responses(topics).with_throttle_time_ms(throttle_ms);
         Ok(Response { _budget: budget, ..call.encode(&response)? })

@@ -1,8 +1,10 @@
 //! The APIs: which versions of which are served, and one `match` that dispatches to one file per API.
 
+mod alter_configs;
 mod api_versions;
 mod consumer_group_describe;
 mod consumer_group_heartbeat;
+mod create_partitions;
 mod create_topics;
 mod delete_groups;
 mod delete_topics;
@@ -14,6 +16,7 @@ mod describe_topic_partitions;
 mod fetch;
 mod find_coordinator;
 mod heartbeat;
+mod incremental_alter_configs;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
@@ -64,6 +67,9 @@ pub(crate) const SUPPORTED: &[(ApiKey, i16, i16)] = &[
     (ApiKey::DescribeConfigs, 1, 4),
     (ApiKey::DeleteGroups, 0, 2),
     (ApiKey::DescribeCluster, 0, 2),
+    (ApiKey::AlterConfigs, 0, 2),
+    (ApiKey::IncrementalAlterConfigs, 0, 1),
+    (ApiKey::CreatePartitions, 0, 3),
     (ApiKey::DescribeLogDirs, 1, 4),
     (ApiKey::ListPartitionReassignments, 0, 0),
     (ApiKey::OffsetDelete, 0, 0),
@@ -131,6 +137,9 @@ pub(crate) async fn handle(context: &Context, mut frame: Bytes) -> Result<(ApiKe
         ApiKey::DescribeConfigs => describe_configs::handle(context, request),
         ApiKey::DeleteGroups => delete_groups::handle(context, request).await,
         ApiKey::DescribeCluster => describe_cluster::handle(context, request),
+        ApiKey::AlterConfigs => alter_configs::handle(context, request).await,
+        ApiKey::IncrementalAlterConfigs => incremental_alter_configs::handle(context, request).await,
+        ApiKey::CreatePartitions => create_partitions::handle(context, request).await,
         ApiKey::DescribeLogDirs => describe_log_dirs::handle(context, request),
         ApiKey::ListPartitionReassignments => list_partition_reassignments::handle(request),
         ApiKey::OffsetDelete => offset_delete::handle(context, request).await,
