@@ -32,6 +32,7 @@ pub struct KafkaConfig {
     /// Settings of topics made here, where the request names none.
     pub new_topic: TopicSettings,
     pub groups: GroupConfig,
+    pub transactions: TransactionConfig,
 }
 
 impl Default for KafkaConfig {
@@ -51,6 +52,7 @@ impl Default for KafkaConfig {
             auto_create_topics: true,
             new_topic: TopicSettings::default(),
             groups: GroupConfig::default(),
+            transactions: TransactionConfig::default(),
         }
     }
 }
@@ -88,6 +90,27 @@ impl Default for GroupConfig {
             members_bytes_max: 64 << 20,
             offsets_retention: Duration::from_secs(7 * 24 * 3600),
             offsets_bytes_max: 16 << 20,
+        }
+    }
+}
+
+/// Limits of transactions.
+#[derive(Debug, Clone)]
+pub struct TransactionConfig {
+    /// The longest timeout that a producer may ask for.
+    pub timeout_max: Duration,
+    /// A transactional id that has been idle for so long is forgotten.
+    pub id_retention: Duration,
+    /// Past it, those that have been idle longest are forgotten; where none is idle, a new one is refused.
+    pub ids_max: usize,
+}
+
+impl Default for TransactionConfig {
+    fn default() -> Self {
+        TransactionConfig {
+            timeout_max: Duration::from_secs(15 * 60),
+            id_retention: Duration::from_secs(7 * 24 * 3600),
+            ids_max: 10_000,
         }
     }
 }

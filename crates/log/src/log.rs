@@ -177,10 +177,6 @@ impl Log {
         Ok(())
     }
 
-    /// Where it lies.
-    pub fn directory(&self) -> &Path {
-        &self.directory
-    }
     /// Made when the directory is: a wiped directory has a new one.
     pub fn id(&self) -> Uuid {
         self.id
