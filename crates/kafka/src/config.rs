@@ -15,6 +15,11 @@ pub struct KafkaConfig {
     pub frame_bytes_max: usize,
     /// Connections beyond this are closed at once.
     pub connections_max: usize,
+    /// Connections of one address beyond this are closed at once.
+    pub connections_per_address_max: usize,
+    /// What a client (by its client id) may send and fetch; past it it is told to wait. `None` sets no limit.
+    pub produce_bytes_per_second: Option<u64>,
+    pub fetch_bytes_per_second: Option<u64>,
     /// Large requests of all connections together, from the first byte read to the append; beyond it reading waits.
     pub request_bytes_max: usize,
     /// The most that one fetch returns (apart from a first batch that is larger).
@@ -31,6 +36,8 @@ pub struct KafkaConfig {
     pub auto_create_topics: bool,
     /// Settings of topics made here, where the request names none.
     pub new_topic: TopicSettings,
+    /// Topics that pipelines read, beside the default one: clients can neither delete nor reshape them.
+    pub pipeline_topics: Vec<String>,
     pub groups: GroupConfig,
     pub transactions: TransactionConfig,
 }
@@ -43,6 +50,9 @@ impl Default for KafkaConfig {
             node_id: 1,
             frame_bytes_max: 100 << 20,
             connections_max: 1000,
+            connections_per_address_max: 1000,
+            produce_bytes_per_second: None,
+            fetch_bytes_per_second: None,
             request_bytes_max: 256 << 20,
             fetch_bytes_max: 50 << 20,
             response_bytes_max: 128 << 20,
@@ -51,6 +61,7 @@ impl Default for KafkaConfig {
             transfer_timeout: Duration::from_secs(60),
             auto_create_topics: true,
             new_topic: TopicSettings::default(),
+            pipeline_topics: Vec::new(),
             groups: GroupConfig::default(),
             transactions: TransactionConfig::default(),
         }

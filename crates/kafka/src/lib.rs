@@ -14,12 +14,16 @@
 //! Record batches stay opaque: the gate gets them as they came, and fetches give them as they lie in the log. This crate
 //! knows nothing of schemas, SQL, HTTP or sinks.
 
+mod answers;
 mod api;
+mod broker_configs;
 mod config;
 mod connection;
 mod frame;
 mod groups;
 mod guard;
+mod metrics;
+mod quotas;
 mod server;
 mod topic_configs;
 mod transactions;
@@ -27,5 +31,6 @@ mod wire;
 
 pub use config::{GroupConfig, KafkaConfig, TransactionConfig};
 pub use groups::{GroupsError, OFFSETS_TOPIC};
+pub use metrics::{ApiSnapshot, DoorSnapshot, LATENCY_BOUNDS, Metrics};
 pub use server::{KafkaServer, StartError};
 pub use transactions::{TRANSACTIONS_TOPIC, TransactionsError};

@@ -16,6 +16,7 @@ pub mod batch;
 mod clock;
 pub mod disk;
 mod log;
+mod murmur2;
 mod partition;
 mod segment;
 mod settings;
@@ -24,6 +25,7 @@ mod topic;
 
 pub use clock::Clock;
 pub use log::{Durability, Log, LogConfig, OpenError};
+pub use murmur2::partition_of;
 pub use partition::{
     AppendError, Appended, CommittedRead, DeleteRecordsError, Partition, ProducerState, ReadError, TransactionMarker,
 };

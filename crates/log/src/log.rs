@@ -177,12 +177,13 @@ impl Log {
         Ok(())
     }
 
+    /// Where it lies.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
     /// Made when the directory is: a wiped directory has a new one.
     pub fn id(&self) -> Uuid {
         self.id
-    }
-    pub fn directory(&self) -> &Path {
-        &self.directory
     }
     pub fn topic(&self, name: &str) -> Option<Arc<Topic>> {
         self.topics.read().get(name).cloned()

@@ -19,6 +19,7 @@ use uuid::Uuid;
 use super::{Request, blocking, check_leader_epoch, read_error, topic_by_id};
 use crate::connection::Context;
 use crate::guard::Malformed;
+use crate::quotas::Kind;
 use crate::server::Shared;
 use crate::wire::{Reply, Response};
 
@@ -57,6 +58,7 @@ pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, M
         return call.now(&FetchResponse::default().with_error_code(error));
     }
     let shared = context.shared.clone();
+    let (throttle, client_id) = (context.throttle.clone(), request.client_id);
     let deadline = Instant::now() + Duration::from_millis(body.max_wait_ms.max(0) as u64).min(WAIT_MAX);
     let bytes_min = body.min_bytes.max(0) as usize;
     let bytes_max = (body.max_bytes.max(0) as usize).min(shared.config.fetch_bytes_max);
@@ -65,8 +67,11 @@ pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, M
     let wanted: Vec<Wanted> = body.topics.into_iter().map(|topic| resolve(&shared, topic, by_id, committed)).collect();
     Ok(Reply::Later(Box::pin(async move {
         let (topics, budget) = gather(shared, wanted, bytes_min, bytes_max, deadline).await?;
-        let Response { bytes, .. } = call.encode(&FetchResponse::default().with_responses(topics))?;
-        Ok(Response { bytes, _budget: budget })
+        let size =
+            topics.iter().flat_map(|it| &it.partitions).filter_map(|it| it.records.as_ref()).map(Bytes::len).sum();
+        let throttle_ms = throttle.charge(Kind::Fetch, &client_id, size);
+        let response = FetchResponse::default().with_responses(topics).with_throttle_time_ms(throttle_ms);
+        Ok(Response { _budget: budget, ..call.encode(&response)? })
     })))
 }
 

@@ -2,11 +2,14 @@
 
 mod add_offsets_to_txn;
 mod add_partitions_to_txn;
+mod alter_configs;
 mod api_versions;
 mod consumer_group_describe;
 mod consumer_group_heartbeat;
+mod create_partitions;
 mod create_topics;
 mod delete_groups;
+mod delete_records;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
@@ -19,6 +22,7 @@ mod end_txn;
 mod fetch;
 mod find_coordinator;
 mod heartbeat;
+mod incremental_alter_configs;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
@@ -66,6 +70,7 @@ pub(crate) const SUPPORTED: &[(ApiKey, i16, i16)] = &[
     (ApiKey::ApiVersions, 0, 4),
     (ApiKey::CreateTopics, 2, 7),
     (ApiKey::DeleteTopics, 1, 6),
+    (ApiKey::DeleteRecords, 0, 2),
     (ApiKey::InitProducerId, 0, 5),
     (ApiKey::OffsetForLeaderEpoch, 2, 4),
     (ApiKey::AddPartitionsToTxn, 0, 3),
@@ -78,6 +83,9 @@ pub(crate) const SUPPORTED: &[(ApiKey, i16, i16)] = &[
     (ApiKey::DescribeConfigs, 1, 4),
     (ApiKey::DeleteGroups, 0, 2),
     (ApiKey::DescribeCluster, 0, 2),
+    (ApiKey::AlterConfigs, 0, 2),
+    (ApiKey::IncrementalAlterConfigs, 0, 1),
+    (ApiKey::CreatePartitions, 0, 3),
     (ApiKey::DescribeLogDirs, 1, 4),
     (ApiKey::ListPartitionReassignments, 0, 0),
     (ApiKey::OffsetDelete, 0, 0),
@@ -103,7 +111,7 @@ impl Request {
 }
 
 /// Begins a request. What must happen in the order of requests has happened when this returns; the rest is in the reply.
-pub(crate) async fn handle(context: &Context, mut frame: Bytes) -> Result<Reply, Malformed> {
+pub(crate) async fn handle(context: &Context, mut frame: Bytes) -> Result<(ApiKey, Reply), Malformed> {
     let (key, version) = match frame.first_chunk::<4>() {
         Some(&[a, b, c, d]) => (i16::from_be_bytes([a, b]), i16::from_be_bytes([c, d])),
         None => return Err(Malformed("it is too short")),
@@ -114,7 +122,8 @@ pub(crate) async fn handle(context: &Context, mut frame: Bytes) -> Result<Reply,
         // KIP-511: the one request whose version a client cannot know is answered at version 0.
         if api == ApiKey::ApiVersions {
             let header = guard::read_header(&mut frame, false)?;
-            return api_versions::unsupported(Call { api, version: 0, correlation_id: header.correlation_id });
+            let call = Call { api, version: 0, correlation_id: header.correlation_id };
+            return api_versions::unsupported(call).map(|reply| (api, reply));
         }
         return Err(Malformed("unsupported API version"));
     }
@@ -122,7 +131,7 @@ pub(crate) async fn handle(context: &Context, mut frame: Bytes) -> Result<Reply,
         guard::read_header(&mut frame, api.request_header_version(version) >= 2)?;
     guard::check_body(api, version, &frame)?;
     let request = Request { call: Call { api, version, correlation_id }, client_id, body: frame };
-    match api {
+    let reply = match api {
         ApiKey::Produce => produce::handle(context, request).await,
         ApiKey::Fetch => fetch::handle(context, request),
         ApiKey::ListOffsets => list_offsets::handle(context, request),
@@ -142,6 +151,7 @@ pub(crate) async fn handle(context: &Context, mut frame: Bytes) -> Result<Reply,
         ApiKey::InitProducerId => init_producer_id::handle(context, request),
         ApiKey::AddPartitionsToTxn => add_partitions_to_txn::handle(context, request),
         ApiKey::AddOffsetsToTxn => add_offsets_to_txn::handle(context, request),
+        ApiKey::DeleteRecords => delete_records::handle(context, request),
         ApiKey::EndTxn => end_txn::handle(context, request),
         ApiKey::TxnOffsetCommit => txn_offset_commit::handle(context, request).await,
         ApiKey::DescribeProducers => describe_producers::handle(context, request),
@@ -151,6 +161,9 @@ pub(crate) async fn handle(context: &Context, mut frame: Bytes) -> Result<Reply,
         ApiKey::DescribeConfigs => describe_configs::handle(context, request),
         ApiKey::DeleteGroups => delete_groups::handle(context, request).await,
         ApiKey::DescribeCluster => describe_cluster::handle(context, request),
+        ApiKey::AlterConfigs => alter_configs::handle(context, request).await,
+        ApiKey::IncrementalAlterConfigs => incremental_alter_configs::handle(context, request).await,
+        ApiKey::CreatePartitions => create_partitions::handle(context, request).await,
         ApiKey::DescribeLogDirs => describe_log_dirs::handle(context, request),
         ApiKey::ListPartitionReassignments => list_partition_reassignments::handle(request),
         ApiKey::OffsetDelete => offset_delete::handle(context, request).await,
@@ -158,7 +171,8 @@ pub(crate) async fn handle(context: &Context, mut frame: Bytes) -> Result<Reply,
         ApiKey::ConsumerGroupDescribe => consumer_group_describe::handle(context, request),
         ApiKey::DescribeTopicPartitions => describe_topic_partitions::handle(context, request),
         _ => Err(Malformed("unknown API")),
-    }
+    };
+    reply.map(|reply| (api, reply))
 }
 
 /// Kafka's own topics begin so; clients read them but neither write nor delete them.

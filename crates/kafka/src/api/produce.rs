@@ -18,6 +18,7 @@ use playhouse_log::{AppendError, Partition, TimestampType, Topic};
 use super::{Request, is_internal, topic_by_id};
 use crate::connection::Context;
 use crate::guard::Malformed;
+use crate::quotas::Kind;
 use crate::transactions::{Producer, Writing};
 use crate::wire::{Reply, string};
 
@@ -36,7 +37,7 @@ pub(super) async fn handle(context: &Context, mut request: Request) -> Result<Re
     let acks = body.acks;
     let refusal = (!(-1..=1).contains(&acks)).then_some(ResponseError::InvalidRequiredAcks);
     let origin = Origin { protocol: "kafka", address: Some(context.peer.ip().to_canonical()), user_agent: None };
-    let mut throttled = false;
+    let (mut throttled, mut size) = (false, 0);
     let mut topics = Vec::with_capacity(body.topic_data.len());
     for data in body.topic_data {
         let by_id = request.call.version >= 13;
@@ -49,6 +50,7 @@ pub(super) async fn handle(context: &Context, mut request: Request) -> Result<Re
         let mut partitions = Vec::with_capacity(data.partition_data.len());
         for partition in data.partition_data {
             let (index, records) = (partition.index, partition.records.unwrap_or_default());
+            size += records.len();
             let refused = match refusal {
                 Some(error) => Some(error),
                 None if by_id && topic.is_none() => Some(ResponseError::UnknownTopicId),
@@ -90,11 +92,13 @@ pub(super) async fn handle(context: &Context, mut request: Request) -> Result<Re
         topics.push((data.name, data.topic_id, partitions));
     }
     if acks == 0 {
+        context.throttle.charge(Kind::Produce, &request.client_id, size);
         // Nobody reads an answer: a failure is told by closing, as Kafka does.
         let failed = topics.iter().flat_map(|(.., partitions)| partitions).any(|it| it.response.error_code != 0);
         return if failed { Err(Malformed("a batch sent with acks=0 was refused")) } else { Ok(Reply::Silent) };
     }
     let call = request.call;
+    let quota_ms = context.throttle.charge(Kind::Produce, &request.client_id, size);
     Ok(Reply::Later(Box::pin(async move {
         let mut responses = Vec::with_capacity(topics.len());
         for (name, id, partitions) in topics {
@@ -112,7 +116,7 @@ pub(super) async fn handle(context: &Context, mut request: Request) -> Result<Re
                 TopicProduceResponse::default().with_name(name).with_topic_id(id).with_partition_responses(answers),
             );
         }
-        let throttle_ms = if throttled { THROTTLE.as_millis() as i32 } else { 0 };
+        let throttle_ms = if throttled { quota_ms.max(THROTTLE.as_millis() as i32) } else { quota_ms };
         call.encode(&ProduceResponse::default().with_responses(responses).with_throttle_time_ms(throttle_ms))
     })))
 }

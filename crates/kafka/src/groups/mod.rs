@@ -32,7 +32,7 @@ use offsets::{CommitError, OffsetStore};
 use state::State;
 
 pub(crate) use member::{Join, Joined, Sync, Synced};
-pub(crate) use newer::{LogCatalog, NewerDescription};
+pub(crate) use newer::LogCatalog;
 pub(crate) use offsets::{Committed, OFFSETS_PLACE, TopicPartition, get_string, put_string};
 pub use offsets::{GroupsError, OFFSETS_TOPIC};
 

@@ -10,7 +10,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use playhouse_gate::{Gate, GateConfig, TopicRule};
-use playhouse_kafka::{KafkaConfig, KafkaServer};
+use playhouse_kafka::{KafkaConfig, KafkaServer, Metrics};
 use playhouse_log::batch::{BatchBuilder, Compression};
 use playhouse_log::disk::RealDisk;
 use playhouse_log::{Log, LogConfig, TopicSettings};
@@ -26,6 +26,7 @@ pub const PARTITIONS: i32 = 2;
 pub struct Broker {
     pub address: SocketAddr,
     pub log: Arc<Log>,
+    pub metrics: Arc<Metrics>,
     stop: CancellationToken,
     serving: JoinHandle<std::io::Result<()>>,
     directory: TempDir,
@@ -55,8 +56,9 @@ impl Broker {
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let server = KafkaServer::new(gate, config).unwrap();
+        let metrics = server.metrics();
         let serving = tokio::spawn(server.serve(listener, stop.clone()));
-        Broker { address, log, stop, serving, directory }
+        Broker { address, log, metrics, stop, serving, directory }
     }
 
     pub async fn stop(self) -> TempDir {
