@@ -39,6 +39,7 @@ pub struct KafkaConfig {
     /// Topics that pipelines read, beside the default one: clients can neither delete nor reshape them.
     pub pipeline_topics: Vec<String>,
     pub groups: GroupConfig,
+    pub transactions: TransactionConfig,
 }
 
 impl Default for KafkaConfig {
@@ -62,6 +63,7 @@ impl Default for KafkaConfig {
             new_topic: TopicSettings::default(),
             pipeline_topics: Vec::new(),
             groups: GroupConfig::default(),
+            transactions: TransactionConfig::default(),
         }
     }
 }
@@ -99,6 +101,27 @@ impl Default for GroupConfig {
             members_bytes_max: 64 << 20,
             offsets_retention: Duration::from_secs(7 * 24 * 3600),
             offsets_bytes_max: 16 << 20,
+        }
+    }
+}
+
+/// Limits of transactions.
+#[derive(Debug, Clone)]
+pub struct TransactionConfig {
+    /// The longest timeout that a producer may ask for.
+    pub timeout_max: Duration,
+    /// A transactional id that has been idle for so long is forgotten.
+    pub id_retention: Duration,
+    /// Past it, those that have been idle longest are forgotten; where none is idle, a new one is refused.
+    pub ids_max: usize,
+}
+
+impl Default for TransactionConfig {
+    fn default() -> Self {
+        TransactionConfig {
+            timeout_max: Duration::from_secs(15 * 60),
+            id_retention: Duration::from_secs(7 * 24 * 3600),
+            ids_max: 10_000,
         }
     }
 }

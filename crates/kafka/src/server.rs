@@ -18,6 +18,7 @@ use crate::connection;
 use crate::groups::{Groups, GroupsError};
 use crate::metrics::{self, Metrics};
 use crate::quotas::Quotas;
+use crate::transactions::{Transactions, TransactionsError};
 
 /// How long answers under way may take after a shutdown began.
 const DRAIN: Duration = Duration::from_millis(1500);
@@ -27,6 +28,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct Shared {
     pub(crate) gate: Arc<Gate>,
     pub(crate) groups: Arc<Groups>,
+    pub(crate) transactions: Arc<Transactions>,
     pub(crate) config: KafkaConfig,
     /// In KiB.
     pub(crate) request_budget: Arc<Semaphore>,
@@ -36,6 +38,15 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     /// Cancelled when the server stops: ends long polls.
     pub(crate) shutdown: CancellationToken,
+}
+
+/// Why the server cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Groups(#[from] GroupsError),
+    #[error(transparent)]
+    Transactions(#[from] TransactionsError),
 }
 
 impl Shared {
@@ -50,6 +61,7 @@ impl Shared {
 pub struct KafkaServer {
     gate: Arc<Gate>,
     groups: Arc<Groups>,
+    transactions: Arc<Transactions>,
     config: KafkaConfig,
     metrics: Arc<Metrics>,
 }
@@ -79,10 +91,11 @@ impl Drop for Place {
 }
 
 impl KafkaServer {
-    /// Reads the committed offsets of consumer groups from the log. Blocks while it does.
-    pub fn new(gate: Arc<Gate>, config: KafkaConfig) -> Result<KafkaServer, GroupsError> {
+    /// Reads the committed offsets of consumer groups and the states of transactions from the log. Blocks while it does.
+    pub fn new(gate: Arc<Gate>, config: KafkaConfig) -> Result<KafkaServer, StartError> {
         let groups = Groups::open(gate.log(), config.groups.clone())?;
-        Ok(KafkaServer { gate, groups, config, metrics: Arc::default() })
+        let transactions = Transactions::open(gate.log().clone(), groups.clone(), config.transactions.clone())?;
+        Ok(KafkaServer { gate, groups, transactions, config, metrics: Arc::default() })
     }
 
     pub fn metrics(&self) -> Arc<Metrics> {
@@ -94,6 +107,7 @@ impl KafkaServer {
         let shared = Arc::new(Shared {
             gate: self.gate,
             groups: self.groups,
+            transactions: self.transactions,
             request_budget: Arc::new(Semaphore::new(
                 (self.config.request_bytes_max.max(self.config.frame_bytes_max)) >> 10,
             )),
@@ -108,6 +122,7 @@ impl KafkaServer {
         let abort = CancellationToken::new();
         let tasks = TaskTracker::new();
         tasks.spawn(shared.groups.clone().run(shutdown.clone()));
+        tasks.spawn(shared.transactions.clone().run(shutdown.clone()));
         loop {
             let accepted = tokio::select! {
                 () = shutdown.cancelled() => break,

@@ -24,8 +24,8 @@ mod shared;
 mod topic;
 
 pub use clock::Clock;
-pub use murmur2::partition_of;
 pub use log::{Durability, Log, LogConfig, OpenError};
+pub use murmur2::partition_of;
 pub use partition::{
     AppendError, Appended, CommittedRead, DeleteRecordsError, Partition, ProducerState, ReadError, TransactionMarker,
 };

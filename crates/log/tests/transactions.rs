@@ -28,8 +28,8 @@ fn committed(partition: &Partition) -> Vec<usize> {
     let mut stripped = Vec::new();
     let mut offset = partition.log_start_offset();
     loop {
-        let read = partition.read_committed(offset, 300).unwrap();
-        let mut stable = partition.read_stable(offset, 300).unwrap();
+        let read = partition.read_committed(offset, 1 << 20).unwrap();
+        let mut stable = partition.read_stable(offset, 1 << 20).unwrap();
         let mut batches = read.batches;
         if batches.is_empty() {
             assert!(stable.is_empty());

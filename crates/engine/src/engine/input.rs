@@ -140,7 +140,7 @@ impl SourceReader {
     }
 
     pub(super) fn has_data(&self) -> bool {
-        self.inputs.iter().any(|input| input.next < input.partition.high_watermark())
+        self.inputs.iter().any(|input| input.next < input.partition.last_stable_offset())
     }
 
     pub(super) fn has_history(&self) -> bool {
@@ -169,7 +169,8 @@ impl SourceReader {
             let index = self.turn % self.inputs.len();
             self.turn = index + 1;
             let input = &mut self.inputs[index];
-            let end = input.partition.high_watermark();
+            // Not beyond what is decided: a record of a transaction counts when that is committed.
+            let end = input.partition.last_stable_offset();
             let end = fence.map_or(end, |fence| end.min(fence.get(&input.name)));
             if input.next >= end {
                 idle += 1;
@@ -182,7 +183,7 @@ impl SourceReader {
             input.take(index as u32, end, rows, &mut self.decoder, &mut taken)?;
         }
         for input in &mut self.inputs {
-            input.behind = input.next < input.partition.high_watermark();
+            input.behind = input.next < input.partition.last_stable_offset();
         }
         let ranges = self
             .inputs
@@ -249,7 +250,8 @@ impl Input {
         decoder: &mut Decoder,
         taken: &mut Taken<'_>,
     ) -> Result<(), EngineError> {
-        let mut bytes = self.partition.read(self.next, READ_BYTES).map_err(|error| self.read_error(error))?;
+        // Batches of aborted transactions come without their records.
+        let mut bytes = self.partition.read_stable(self.next, READ_BYTES).map_err(|error| self.read_error(error))?;
         while !bytes.is_empty() && decoder.len() < rows_max {
             let (header, length) = batch::split_first(&bytes).map_err(|error| self.read_error(error))?;
             let whole = bytes.split_to(length);

@@ -1,5 +1,7 @@
 //! The APIs: which versions of which are served, and one `match` that dispatches to one file per API.
 
+mod add_offsets_to_txn;
+mod add_partitions_to_txn;
 mod alter_configs;
 mod api_versions;
 mod consumer_group_describe;
@@ -7,12 +9,16 @@ mod consumer_group_heartbeat;
 mod create_partitions;
 mod create_topics;
 mod delete_groups;
+mod delete_records;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
 mod describe_log_dirs;
+mod describe_producers;
 mod describe_topic_partitions;
+mod describe_transactions;
+mod end_txn;
 mod fetch;
 mod find_coordinator;
 mod heartbeat;
@@ -23,6 +29,7 @@ mod leave_group;
 mod list_groups;
 mod list_offsets;
 mod list_partition_reassignments;
+mod list_transactions;
 mod metadata;
 mod offset_commit;
 mod offset_delete;
@@ -30,6 +37,7 @@ mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
 mod sync_group;
+mod txn_offset_commit;
 
 use std::sync::Arc;
 
@@ -62,8 +70,16 @@ pub(crate) const SUPPORTED: &[(ApiKey, i16, i16)] = &[
     (ApiKey::ApiVersions, 0, 4),
     (ApiKey::CreateTopics, 2, 7),
     (ApiKey::DeleteTopics, 1, 6),
+    (ApiKey::DeleteRecords, 0, 2),
     (ApiKey::InitProducerId, 0, 5),
     (ApiKey::OffsetForLeaderEpoch, 2, 4),
+    (ApiKey::AddPartitionsToTxn, 0, 3),
+    (ApiKey::AddOffsetsToTxn, 0, 4),
+    (ApiKey::EndTxn, 0, 4),
+    (ApiKey::TxnOffsetCommit, 0, 4),
+    (ApiKey::DescribeProducers, 0, 0),
+    (ApiKey::DescribeTransactions, 0, 0),
+    (ApiKey::ListTransactions, 0, 1),
     (ApiKey::DescribeConfigs, 1, 4),
     (ApiKey::DeleteGroups, 0, 2),
     (ApiKey::DescribeCluster, 0, 2),
@@ -132,7 +148,15 @@ pub(crate) async fn handle(context: &Context, mut frame: Bytes) -> Result<(ApiKe
         ApiKey::ApiVersions => api_versions::handle(request),
         ApiKey::CreateTopics => create_topics::handle(context, request).await,
         ApiKey::DeleteTopics => delete_topics::handle(context, request).await,
-        ApiKey::InitProducerId => init_producer_id::handle(context, request).await,
+        ApiKey::InitProducerId => init_producer_id::handle(context, request),
+        ApiKey::AddPartitionsToTxn => add_partitions_to_txn::handle(context, request),
+        ApiKey::AddOffsetsToTxn => add_offsets_to_txn::handle(context, request),
+        ApiKey::DeleteRecords => delete_records::handle(context, request),
+        ApiKey::EndTxn => end_txn::handle(context, request),
+        ApiKey::TxnOffsetCommit => txn_offset_commit::handle(context, request).await,
+        ApiKey::DescribeProducers => describe_producers::handle(context, request),
+        ApiKey::DescribeTransactions => describe_transactions::handle(context, request),
+        ApiKey::ListTransactions => list_transactions::handle(context, request),
         ApiKey::OffsetForLeaderEpoch => offset_for_leader_epoch::handle(context, request),
         ApiKey::DescribeConfigs => describe_configs::handle(context, request),
         ApiKey::DeleteGroups => delete_groups::handle(context, request).await,
@@ -182,4 +206,17 @@ fn check_leader_epoch(epoch: i32) -> Result<(), ResponseError> {
 /// Runs what blocks on the disk away from the connections.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Malformed> {
     tokio::task::spawn_blocking(work).await.map_err(|_| Malformed("it could not be finished"))
+}
+
+/// Runs what must not stop half-way, even where the client leaves.
+async fn to_the_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<T, Malformed> {
+    tokio::spawn(work).await.map_err(|_| Malformed("it could not be finished"))
+}
+
+/// PRODUCER_FENCED where the client knows it, and what clients knew before (KIP-588).
+fn fenced_since(version: i16, asked: i16, error: ResponseError) -> ResponseError {
+    match error {
+        ResponseError::ProducerFenced if asked < version => ResponseError::InvalidProducerEpoch,
+        error => error,
+    }
 }

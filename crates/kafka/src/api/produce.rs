@@ -19,6 +19,7 @@ use super::{Request, is_internal, topic_by_id};
 use crate::connection::Context;
 use crate::guard::Malformed;
 use crate::quotas::Kind;
+use crate::transactions::{Producer, Writing};
 use crate::wire::{Reply, string};
 
 /// How long a client that hit a budget is asked to wait.
@@ -34,13 +35,7 @@ struct Appending {
 pub(super) async fn handle(context: &Context, mut request: Request) -> Result<Reply, Malformed> {
     let body: ProduceRequest = request.decode()?;
     let acks = body.acks;
-    let refusal = if body.transactional_id.is_some() {
-        Some(ResponseError::TransactionalIdAuthorizationFailed)
-    } else if !(-1..=1).contains(&acks) {
-        Some(ResponseError::InvalidRequiredAcks)
-    } else {
-        None
-    };
+    let refusal = (!(-1..=1).contains(&acks)).then_some(ResponseError::InvalidRequiredAcks);
     let origin = Origin { protocol: "kafka", address: Some(context.peer.ip().to_canonical()), user_agent: None };
     let (mut throttled, mut size) = (false, 0);
     let mut topics = Vec::with_capacity(body.topic_data.len());
@@ -60,12 +55,19 @@ pub(super) async fn handle(context: &Context, mut request: Request) -> Result<Re
                 Some(error) => Some(error),
                 None if by_id && topic.is_none() => Some(ResponseError::UnknownTopicId),
                 None if is_internal(&name) => Some(ResponseError::InvalidTopicException),
-                None if records.is_empty() || !is_plain(&records) => Some(ResponseError::InvalidRecord),
+                None if records.is_empty() => Some(ResponseError::InvalidRecord),
                 None => None,
             };
-            let result = match refused {
-                Some(error) => Err(failed(index, error, None)),
-                None => match context.shared.gate.produce(&name, index, records, &origin).await {
+            // Held until the batch is appended: its transaction does not end before.
+            let writing = match refused {
+                Some(error) => Err(error),
+                None => {
+                    writing(context, body.transactional_id.as_ref().map(|id| id.as_str()), &records, &name, index).await
+                }
+            };
+            let result = match &writing {
+                Err(error) => Err(failed(index, *error, None)),
+                Ok(_) => match context.shared.gate.produce(&name, index, records, &origin).await {
                     Ok(produced) => {
                         let topic = topic.clone().or_else(|| context.shared.gate.log().topic(&name));
                         Ok((produced.appended, topic))
@@ -119,15 +121,32 @@ pub(super) async fn handle(context: &Context, mut request: Request) -> Result<Re
     })))
 }
 
-/// Neither part of a transaction nor a control batch, which only a broker writes. What cannot be read is left to the log.
-fn is_plain(mut records: &[u8]) -> bool {
+/// Batches of a transaction go only where their producer has said they would, and while it is open. What cannot be read is
+/// left to the log, and control batches as well: only a broker writes them.
+async fn writing(
+    context: &Context,
+    transactional_id: Option<&str>,
+    mut records: &[u8],
+    topic: &str,
+    partition: i32,
+) -> Result<Option<Writing>, ResponseError> {
+    let mut producer = None;
     while let Ok((header, length)) = split_first(records) {
-        if header.is_transactional() || header.is_control() {
-            return false;
+        if header.is_control() {
+            return Err(ResponseError::InvalidRecord);
+        }
+        if header.is_transactional() {
+            let this = Producer { id: header.producer_id, epoch: header.producer_epoch };
+            if producer.replace(this).is_some_and(|other| other != this) {
+                return Err(ResponseError::InvalidRecord);
+            }
         }
         records = &records[length..];
     }
-    true
+    let Some(producer) = producer else { return Ok(None) };
+    let id = transactional_id.ok_or(ResponseError::InvalidTxnState)?;
+    let place = (topic.to_owned(), partition);
+    context.shared.transactions.writing(id, producer, &place).await.map(Some)
 }
 
 fn stamps(topic: &Topic) -> bool {

@@ -21,7 +21,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use parking_lot::Mutex;
-use playhouse_log::{Appended, Log};
+use playhouse_log::{AppendError, Appended, Log, TransactionMarker};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -33,7 +33,7 @@ use state::State;
 
 pub(crate) use member::{Join, Joined, Sync, Synced};
 pub(crate) use newer::LogCatalog;
-pub(crate) use offsets::{Committed, TopicPartition};
+pub(crate) use offsets::{Committed, OFFSETS_PLACE, TopicPartition, get_string, put_string};
 pub use offsets::{GroupsError, OFFSETS_TOPIC};
 
 /// As Kafka's `offset.metadata.max.bytes`.
@@ -239,14 +239,27 @@ impl Groups {
         group_id: &str,
         offsets: Vec<(TopicPartition, Committed)>,
     ) -> Result<Option<Appended>, ResponseError> {
-        self.offsets.commit(group_id, offsets, unix_ms()).map_err(|error| {
-            tracing::warn!(group = group_id, %error, "cannot commit offsets");
-            match error {
-                CommitError::Full(_) => ResponseError::InvalidCommitOffsetSize,
-                // Retriable: the client commits again.
-                CommitError::Append(_) => ResponseError::CoordinatorNotAvailable,
-            }
-        })
+        self.offsets.commit(group_id, offsets, unix_ms()).map_err(|error| commit_error(group_id, &error))
+    }
+
+    /// As [`Self::commit`], in a producer's transaction: the offsets count once it is committed.
+    pub(crate) fn stage(
+        &self,
+        group_id: &str,
+        producer: (i64, i16),
+        offsets: Vec<(TopicPartition, Committed)>,
+    ) -> Result<Option<Appended>, ResponseError> {
+        self.offsets.stage(group_id, producer, offsets, unix_ms()).map_err(|error| commit_error(group_id, &error))
+    }
+
+    /// The marker of a transaction in which offsets may have been committed.
+    pub(crate) fn end_transaction(&self, marker: &TransactionMarker) -> Result<Appended, AppendError> {
+        self.offsets.end(marker)
+    }
+
+    /// Whether a transaction that is open would change this offset.
+    pub(crate) fn is_pending(&self, group_id: &str, place: &TopicPartition) -> bool {
+        self.offsets.is_pending(group_id, place)
     }
 
     pub(crate) async fn durable(&self, appended: Appended) -> Result<(), ResponseError> {
@@ -396,6 +409,16 @@ impl Groups {
                 tracing::warn!(group = group_id, %error, "cannot expire committed offsets");
             }
         }
+    }
+}
+
+fn commit_error(group_id: &str, error: &CommitError) -> ResponseError {
+    tracing::warn!(group = group_id, %error, "cannot commit offsets");
+    match error {
+        CommitError::Full(_) => ResponseError::InvalidCommitOffsetSize,
+        CommitError::Append(AppendError::ProducerFenced { .. }) => ResponseError::InvalidProducerEpoch,
+        // Retriable: the client commits again.
+        CommitError::Append(_) => ResponseError::CoordinatorNotAvailable,
     }
 }
 

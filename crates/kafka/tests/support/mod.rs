@@ -191,3 +191,36 @@ pub fn values(mut batches: Bytes) -> Vec<String> {
     }
     out
 }
+
+/// Writes the decision of a transaction as the coordinator does, in Kafka's format.
+pub fn write_transaction_state(
+    log: &Log,
+    id: &str,
+    producer_id: i64,
+    epoch: i16,
+    commit: bool,
+    partitions: &[(&str, i32)],
+) {
+    let mut key = BytesMut::new();
+    key.put_i16(0);
+    key.put_i16(id.len() as i16);
+    key.put_slice(id.as_bytes());
+    let mut value = BytesMut::new();
+    value.put_i16(0);
+    value.put_i64(producer_id);
+    value.put_i16(epoch);
+    value.put_i32(60_000);
+    value.put_i8(if commit { 2 } else { 3 });
+    value.put_i32(partitions.len() as i32);
+    for (topic, partition) in partitions {
+        value.put_i16(topic.len() as i16);
+        value.put_slice(topic.as_bytes());
+        value.put_i32(1);
+        value.put_i32(*partition);
+    }
+    value.put_i64(1);
+    value.put_i64(1);
+    let mut builder = BatchBuilder::new(Compression::None);
+    builder.push(1, Some(&key), Some(&value), &[]);
+    log.topic(playhouse_kafka::TRANSACTIONS_TOPIC).unwrap().partitions()[0].append(&builder.build()).unwrap();
+}

@@ -20,8 +20,9 @@ pub(crate) fn control_batch(marker: &TransactionMarker, now_ms: i64) -> Vec<u8> 
     batch
 }
 
-/// `None` for a batch that ends no transaction: of records, of another kind, or emptied by compaction.
-pub(crate) fn read_marker(header: &BatchHeader, batch: &[u8]) -> Option<TransactionMarker> {
+/// How a control batch ends its producer's transaction. `None` for a batch that ends none: of records, of another kind, or
+/// emptied by compaction.
+pub fn read_marker(header: &BatchHeader, batch: &[u8]) -> Option<TransactionMarker> {
     if !header.is_control() {
         return None;
     }

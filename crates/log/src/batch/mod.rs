@@ -12,7 +12,8 @@ mod varint;
 
 pub use builder::BatchBuilder;
 pub use compression::Compression;
-pub(crate) use control::{control_batch, read_marker};
+pub(crate) use control::control_batch;
+pub use control::read_marker;
 pub use records::{Headers, Record, RecordIter, Records};
 pub(crate) use retain::emptied;
 

@@ -18,6 +18,30 @@ impl Partition {
     pub fn append(&self, batches: &[u8]) -> Result<Appended, AppendError> {
         let settings = self.settings.get();
         let headers = check(batches, settings.max_batch_bytes)?;
+        if let [first] = &headers[..]
+            && first.is_idempotent()
+            && (first.producer_epoch < 0 || first.base_sequence < 0)
+        {
+            let message = format!("producer {} sent no epoch or sequence", first.producer_id);
+            return Err(AppendError::Corrupt(message));
+        }
+        self.append_checked(&settings, headers, batches)
+    }
+
+    /// As [`Self::append`], for one batch of a transaction that bears no sequence: those that a coordinator in this process
+    /// writes in a producer's name. Nothing tells a repeated one.
+    pub fn append_unsequenced(&self, batch: &[u8]) -> Result<Appended, AppendError> {
+        let settings = self.settings.get();
+        let headers = check(batch, settings.max_batch_bytes)?;
+        self.append_checked(&settings, headers, batch)
+    }
+
+    fn append_checked(
+        &self,
+        settings: &TopicSettings,
+        headers: Vec<BatchHeader>,
+        batches: &[u8],
+    ) -> Result<Appended, AppendError> {
         if settings.cleanup.compacts() {
             check_keys(batches)?;
         }
@@ -35,7 +59,7 @@ impl Partition {
         if !self.shared.has_room_for(batches.len() as u64) {
             return Err(AppendError::DiskBudget(self.shared.disk_budget_bytes));
         }
-        let (appended, headers) = self.place(state, &settings, headers, batches.to_vec())?;
+        let (appended, headers) = self.place(state, settings, headers, batches.to_vec())?;
         headers.iter().for_each(|header| state.producers.record(header, appended.append_time_ms));
         self.settle(state);
         Ok(appended)
@@ -111,7 +135,9 @@ impl Partition {
             .iter()
             .fold(active.summary.next_offset, |next, header| next + i64::from(header.last_offset_delta) + 1);
         // Old by the records' own times: an old history that is imported today does not roll at every batch.
-        let newest_ms = headers.iter().map(|header| header.max_timestamp_ms).max().unwrap_or(i64::MIN);
+        // Nor does a marker, whose time is the log's own.
+        let records = headers.iter().filter(|header| !header.is_control());
+        let newest_ms = records.map(|header| header.max_timestamp_ms).max().unwrap_or(i64::MIN);
         let full = active.summary.bytes + bytes > settings.segment_bytes
             || !active.has_room_for(bytes, last_offset)
             || active.is_older_than(settings.segment_ms, newest_ms);
@@ -189,9 +215,6 @@ fn check(batches: &[u8], limit: usize) -> Result<Vec<BatchHeader>, AppendError> 
         ))),
         [first] if first.is_transactional() && !first.is_idempotent() => {
             Err(AppendError::Corrupt("a transactional batch without a producer".into()))
-        }
-        [first] if first.is_idempotent() && (first.producer_epoch < 0 || first.base_sequence < 0) => {
-            Err(AppendError::Corrupt(format!("producer {} sent no epoch or sequence", first.producer_id)))
         }
         _ => Ok(headers),
     }

@@ -84,7 +84,9 @@ impl Producers {
         let Some(producer) = self.by_id.get(&header.producer_id) else { return Ok(None) };
         let (first, last) = (header.base_sequence, header.last_sequence());
         self.check_epoch(header.producer_id, header.producer_epoch)?;
-        let expected = if header.producer_epoch > producer.epoch {
+        let expected = if first < 0 {
+            first
+        } else if header.producer_epoch > producer.epoch {
             0
         } else {
             let same = |batch: &&Remembered| (batch.first_sequence, batch.last_sequence) == (first, last);

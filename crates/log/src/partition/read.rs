@@ -37,6 +37,9 @@ impl Partition {
     /// As [`Self::read`], below the last stable offset.
     pub fn read_committed(&self, offset: i64, max_bytes: usize) -> Result<CommittedRead, ReadError> {
         let last_stable_offset = self.last_stable_offset();
+        if (last_stable_offset..=self.high_watermark()).contains(&offset) {
+            return Ok(CommittedRead { last_stable_offset, ..CommittedRead::default() });
+        }
         let batches = self.read_below(offset, last_stable_offset, max_bytes)?;
         let mut end = offset;
         let mut rest = &batches[..];
