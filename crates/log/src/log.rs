@@ -159,9 +159,10 @@ impl Log {
                         .iter()
                         .for_each(|partition| report(partition, "delete old segments", partition.retain()));
                 }
-                partitions
-                    .iter()
-                    .for_each(|partition| report(partition, "write a checkpoint", partition.checkpoint(false)));
+                for partition in &partitions {
+                    report(partition, "write a checkpoint", partition.checkpoint(false));
+                    partition.release_idle();
+                }
             }
         })?;
         self.threads.lock().push(maintainer);
@@ -277,13 +278,25 @@ impl Log {
     /// Syncs everything, writes the checkpoints with the producers' state, stops the threads. Further appends fail.
     pub fn close(&self) -> io::Result<()> {
         self.stop_threads();
-        let mut outcome = Ok(());
-        for partition in partitions_of(&self.topics) {
+        let close = |partition: &Arc<Partition>| {
             partition.flush();
-            outcome = outcome.and(partition.checkpoint(true));
+            let written = partition.checkpoint(true);
             partition.fail("the log is closed");
-        }
-        outcome
+            written
+        };
+        // Side by side: each waits for the disk.
+        let partitions = partitions_of(&self.topics);
+        let share = partitions.len().div_ceil(FLUSHERS).max(1);
+        std::thread::scope(|scope| {
+            let shares = partitions.chunks(share);
+            let closers =
+                shares.map(|share| scope.spawn(move || share.iter().map(close).fold(Ok(()), io::Result::and)));
+            let closers: Vec<_> = closers.collect();
+            let join = |closer: std::thread::ScopedJoinHandle<'_, io::Result<()>>| {
+                closer.join().unwrap_or_else(|_| Err(io::Error::other("closing a partition panicked")))
+            };
+            closers.into_iter().map(join).fold(Ok(()), io::Result::and)
+        })
     }
 
     fn stop_threads(&self) {

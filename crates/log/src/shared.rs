@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -18,6 +18,8 @@ pub(crate) struct Shared {
     pub disk_budget_bytes: u64,
     /// By all partitions together.
     pub used_bytes: AtomicU64,
+    /// Log files of active segments that are kept open.
+    pub open_files: AtomicUsize,
     queue: Mutex<Queue>,
     /// Wakes a flusher.
     dirty: Condvar,
@@ -51,6 +53,7 @@ impl Shared {
             durability,
             disk_budget_bytes,
             used_bytes: AtomicU64::new(0),
+            open_files: AtomicUsize::new(0),
             queue: Mutex::default(),
             dirty: Condvar::new(),
             upkeep: Condvar::new(),

@@ -15,6 +15,9 @@ use crate::shared::Shared;
 const MAGIC: &str = "playhouse-topic";
 const VERSION: u32 = 1;
 const MAX_PARTITIONS: i32 = 10_000;
+/// Up to so many partitions are opened one after the other.
+const OPENED_ALONE: i32 = 16;
+const OPENERS: i32 = 4;
 
 #[derive(Debug, thiserror::Error)]
 pub enum CreateTopicError {
@@ -135,7 +138,7 @@ impl Topic {
         let TopicFile { name, id, settings, .. } = file;
         let (count, settings) = (settings.partitions, LiveSettings::new(settings));
         let open = |index| Partition::open(Arc::clone(shared), identity(root, &name, index, &settings));
-        let partitions = (0..count).map(open).collect::<io::Result<_>>()?;
+        let partitions = side_by_side(count, open)?;
         Ok(Topic { name, id, settings, partitions })
     }
 
@@ -184,6 +187,34 @@ fn create_partitions(
         partitions.push(Partition::create(Arc::clone(shared), identity(root, name, index, settings))?);
     }
     disk.sync_dir(root)?;
+    Ok(partitions)
+}
+
+/// Many are opened on several threads: each waits for the disk.
+fn side_by_side(
+    count: i32,
+    open: impl Fn(i32) -> io::Result<Arc<Partition>> + Sync,
+) -> io::Result<Vec<Arc<Partition>>> {
+    if count <= OPENED_ALONE {
+        return (0..count).map(open).collect();
+    }
+    let share = (count + OPENERS - 1) / OPENERS;
+    let open = &open;
+    let parts: Vec<io::Result<Vec<Arc<Partition>>>> = std::thread::scope(|scope| {
+        let openers = (0..OPENERS).map(|opener| {
+            let range = (opener * share).min(count)..((opener + 1) * share).min(count);
+            scope.spawn(move || range.map(open).collect())
+        });
+        let openers: Vec<_> = openers.collect();
+        let join = |opener: std::thread::ScopedJoinHandle<'_, _>| {
+            opener.join().unwrap_or_else(|_| Err(io::Error::other("opening a partition panicked")))
+        };
+        openers.into_iter().map(join).collect()
+    });
+    let mut partitions = Vec::with_capacity(count as usize);
+    for part in parts {
+        partitions.extend(part?);
+    }
     Ok(partitions)
 }
 

@@ -155,19 +155,21 @@ impl Partition {
                 return Err(error);
             }
         };
-        let old = std::mem::replace(&mut state.active, new);
+        let mut old = std::mem::replace(&mut state.active, new);
         state.closed.push_back(closed);
+        let file = self.hand_over_file(&mut old);
         if self.shared.durability == Durability::Fsync {
-            state.unsynced.push(old.file);
+            state.unsynced.extend(file);
             state.directory_dirty = true;
         }
         Ok(())
     }
 
     /// One write. What a failed one left behind is cut off, lest the rest of it be found behind a shorter write later.
-    fn write(&self, state: &State, bytes: &[u8], position: u64) -> Result<(), AppendError> {
-        let Err(error) = state.active.file.write_all_at(bytes, position) else { return Ok(()) };
-        if let Err(second) = state.active.file.set_len(position) {
+    fn write(&self, state: &mut State, bytes: &[u8], position: u64) -> Result<(), AppendError> {
+        let file = self.active_file(state)?;
+        let Err(error) = file.write_all_at(bytes, position) else { return Ok(()) };
+        if let Err(second) = file.set_len(position) {
             let reason = format!("{error}, and then: {second}");
             tracing::error!(topic = self.topic, partition = self.index, reason, "the partition stops");
             let _ = self.failure.set(reason.clone());

@@ -3,6 +3,7 @@
 mod append;
 mod checkpoint;
 mod compaction;
+mod handles;
 mod producers;
 mod read;
 mod recovery;
@@ -14,6 +15,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard, RwLock};
@@ -133,6 +135,8 @@ struct State {
     holds: BTreeMap<String, i64>,
     /// Below this offset every key has been compacted.
     compacted_to: i64,
+    /// When the active segment's file was last written or read.
+    used_at: Instant,
 }
 
 /// An end of the log: an offset, and where it lies.
@@ -201,7 +205,15 @@ impl Partition {
         let (end, files, directory_dirty) = {
             let mut state = self.state.lock();
             let mut files = std::mem::take(&mut state.unsynced);
-            files.push(Arc::clone(&state.active.file));
+            if state.end().offset > state.durable.offset {
+                match self.active_file(&mut state) {
+                    Ok(file) => files.push(file),
+                    Err(error) => {
+                        drop(state);
+                        return self.fail_after_sync(&error);
+                    }
+                }
+            }
             (state.end(), files, std::mem::take(&mut state.directory_dirty))
         };
         if self.failure().is_some() {
@@ -219,6 +231,8 @@ impl Partition {
         state.queued = state.end().offset > end.offset;
         if state.queued {
             self.shared.flush_soon(self.me.upgrade());
+        } else {
+            self.release_surplus(&mut state);
         }
     }
 

@@ -142,7 +142,7 @@ impl Partition {
     fn locate(&self, offset: i64) -> Result<Option<Start>, ReadError> {
         let disk = &*self.shared.disk;
         let _layout = self.layout.read();
-        let state = self.state.lock();
+        let mut state = self.state.lock();
         let (start, end) = (self.log_start_offset(), state.durable.offset);
         if offset < start || offset > end {
             return Err(ReadError::OutOfRange { offset, start, end });
@@ -153,7 +153,7 @@ impl Partition {
         let active = &state.active;
         if offset >= active.summary.base_offset {
             let position = active.position_before(disk, offset)?;
-            let (file, limit) = (Arc::clone(&active.file), state.durable.position);
+            let (file, limit) = (self.active_file_to_read(&mut state)?, state.durable.position);
             return Ok(Some(Start { file, position, limit, next_offset: None }));
         }
         let index = state.closed.partition_point(|segment| segment.next_offset <= offset);

@@ -33,6 +33,8 @@ impl Partition {
 
         let mut closed = VecDeque::new();
         let mut active: Option<ActiveSegment> = None;
+        // Segments that were read, to their end or from the recovery point on.
+        let mut read = 0;
         for (index, &base) in bases.iter().enumerate() {
             if active.is_none()
                 && let Some(&next) = bases.get(index + 1)
@@ -52,6 +54,7 @@ impl Partition {
                 }
                 closed.push_back(before.close(disk)?);
             }
+            read += 1;
             active = Some(recover_segment(disk, directory, base, recovery_point, gaps, |header, batch| {
                 if header.base_offset < recovery_point {
                     return None;
@@ -74,16 +77,28 @@ impl Partition {
             Some(active) => active,
             None => ActiveSegment::create(disk, directory, 0)?,
         };
-        // What the last process wrote but did not sync is read from now on, so it must be durable.
-        active.file.sync()?;
-        for segment in closed.iter().filter(|segment| segment.next_offset > recovery_point) {
-            disk.open(&segment::path(directory, segment.base_offset, Kind::Log), false)?.sync()?;
+        // Everything is as the checkpoint says: nothing to sync, and nothing to tell it.
+        let clean = known && read <= 1 && active.summary.next_offset == recovery_point;
+        if !clean {
+            // What the last process wrote but did not sync is read from now on, so it must be durable.
+            for segment in closed.iter().chain([&active.summary]).filter(|it| it.next_offset >= recovery_point) {
+                disk.open(&segment::path(directory, segment.base_offset, Kind::Log), false)?.sync()?;
+            }
+            disk.sync_dir(directory)?;
         }
-        disk.sync_dir(directory)?;
         let log_start_offset = log_start_offset.min(active.summary.next_offset);
+        let base_offset = active.summary.base_offset;
         let partition = Self::assemble(shared, identity, closed, active, producers, false);
         partition.log_start_offset.fetch_max(log_start_offset, Ordering::AcqRel);
-        partition.state.lock().compacted_to = compacted_to;
+        {
+            let mut state = partition.state.lock();
+            state.compacted_to = compacted_to;
+            if clean {
+                state.checkpoint.offset = recovery_point;
+                state.checkpoint.told = (partition.log_start_offset(), compacted_to);
+                state.checkpoint.segment = base_offset;
+            }
+        }
         Ok(partition)
     }
 
@@ -124,6 +139,7 @@ impl Partition {
             checkpoint,
             holds: BTreeMap::new(),
             compacted_to: 0,
+            used_at: Instant::now(),
         };
         let last_stable_offset = state.producers.first_open().unwrap_or(i64::MAX).min(next_offset);
         Arc::new_cyclic(|me| Partition {
@@ -160,7 +176,7 @@ fn recover_segment(
     loop {
         let (mut active, position, indexed_last) =
             ActiveSegment::reopen(disk, directory, base, trusted, recovery_point)?;
-        let file = Arc::clone(&active.file);
+        let file = active.file(disk)?;
         let mut headers_fit = true;
         let expected = if position == 0 { Some(base) } else { None };
         let scanned = scan(&*file, position, expected, gaps, |header, batch, at| {
@@ -186,6 +202,7 @@ fn recover_segment(
                 file.sync()?;
             }
         }
+        active.release();
         return Ok(active);
     }
 }

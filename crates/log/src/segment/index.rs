@@ -28,8 +28,16 @@ impl<const N: usize> SparseIndex<N> {
         SparseIndex { path, tail: Vec::new(), unwritten: 0, written: entries }
     }
 
+    /// The index with `entries`; what else its file holds is cut off.
+    pub fn resume(disk: &dyn Disk, path: PathBuf, entries: &[[u8; N]]) -> io::Result<Self> {
+        if disk.exists(&path) && disk.open(&path, false)?.len()? == (entries.len() * N) as u64 {
+            return Ok(Self::on_disk(path, entries.len()));
+        }
+        Self::rewrite(disk, path, entries)
+    }
+
     /// Replaces the file by `entries`.
-    pub fn rewrite(disk: &dyn Disk, path: PathBuf, entries: &[[u8; N]]) -> io::Result<Self> {
+    fn rewrite(disk: &dyn Disk, path: PathBuf, entries: &[[u8; N]]) -> io::Result<Self> {
         let file = disk.open(&path, true)?;
         file.set_len(0)?;
         file.write_all_at(entries.as_flattened(), 0)?;

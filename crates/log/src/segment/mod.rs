@@ -158,11 +158,12 @@ impl Segment {
     }
 }
 
-/// The segment that is written to.
+/// The segment that is written to. Its log file is open only while it is used.
 #[derive(Debug)]
 pub struct ActiveSegment {
     pub summary: Segment,
-    pub file: Arc<dyn DiskFile>,
+    path: PathBuf,
+    file: Option<Arc<dyn DiskFile>>,
     offsets: SparseIndex<8>,
     times: SparseIndex<12>,
     aborted: SparseIndex<ENTRY_BYTES>,
@@ -179,7 +180,7 @@ impl ActiveSegment {
         if file.len()? > 0 {
             file.set_len(0)?;
         }
-        Self::resume(disk, directory, base_offset, file, &[], &[], &[])
+        Self::resume(disk, directory, base_offset, &[], &[], &[])
     }
 
     /// The segment as known from its indexes below `trusted`, and where to scan on from: its position, and the last
@@ -219,11 +220,11 @@ impl ActiveSegment {
         let mut aborted = SparseIndex::<ENTRY_BYTES>::load(disk, &path(directory, base_offset, Kind::TxnIndex))?;
         let known = aborted.partition_point(|entry| AbortedTransaction::decode(entry).last_offset < recovery_point);
         aborted.truncate(known);
-        let mut active = Self::resume(disk, directory, base_offset, file, &offsets, &times, &aborted)?;
+        let mut active = Self::resume(disk, directory, base_offset, &offsets, &times, &aborted)?;
         let position = last.map_or(0, |(_, position)| position.into());
         if position > 0 {
             let mut first = [0; HEADER_BYTES];
-            active.file.read_at(&mut first, 0)?;
+            file.read_at(&mut first, 0)?;
             active.first_timestamp_ms = BatchHeader::parse(&first).ok().map(|header| header.max_timestamp_ms);
         }
         Ok((active, position, last.map(|(relative, _)| base_offset + i64::from(relative))))
@@ -233,7 +234,6 @@ impl ActiveSegment {
         disk: &dyn Disk,
         directory: &Path,
         base_offset: i64,
-        file: Arc<dyn DiskFile>,
         offsets: &[OffsetEntry],
         times: &[TimeEntry],
         aborted: &[AbortedEntry],
@@ -242,7 +242,7 @@ impl ActiveSegment {
         let aborted = if aborted.is_empty() && !disk.exists(&aborted_path) {
             SparseIndex::on_disk(aborted_path, 0)
         } else {
-            SparseIndex::rewrite(disk, aborted_path, aborted)?
+            SparseIndex::resume(disk, aborted_path, aborted)?
         };
         let last_time = times.last().map(parse_time);
         Ok(ActiveSegment {
@@ -254,14 +254,32 @@ impl ActiveSegment {
                 max_timestamp_offset: base_offset + last_time.map_or(0, |(_, relative)| i64::from(relative)),
                 aborted: aborted.len(),
             },
-            file,
-            offsets: SparseIndex::rewrite(disk, path(directory, base_offset, Kind::Index), offsets)?,
-            times: SparseIndex::rewrite(disk, path(directory, base_offset, Kind::TimeIndex), times)?,
+            path: path(directory, base_offset, Kind::Log),
+            file: None,
+            offsets: SparseIndex::resume(disk, path(directory, base_offset, Kind::Index), offsets)?,
+            times: SparseIndex::resume(disk, path(directory, base_offset, Kind::TimeIndex), times)?,
             aborted,
             last_indexed_time: last_time.map(|(time, _)| time),
             bytes_since_entry: 0,
             first_timestamp_ms: None,
         })
+    }
+
+    /// The log file, opened if it is not.
+    pub fn file(&mut self, disk: &dyn Disk) -> io::Result<Arc<dyn DiskFile>> {
+        match &self.file {
+            Some(file) => Ok(Arc::clone(file)),
+            None => Ok(Arc::clone(self.file.insert(disk.open(&self.path, false)?))),
+        }
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Forgets the open file, for somebody who still needs it, or for nobody.
+    pub fn release(&mut self) -> Option<Arc<dyn DiskFile>> {
+        self.file.take()
     }
 
     /// Whether its first batch is so old.

@@ -296,18 +296,18 @@ impl Writer {
         {
             self.segment.note_aborted(disk, aborted);
         }
-        if self.buffer.len() >= WRITE_BYTES { self.write() } else { Ok(()) }
+        if self.buffer.len() >= WRITE_BYTES { self.write(disk) } else { Ok(()) }
     }
 
-    fn write(&mut self) -> io::Result<()> {
-        self.segment.file.write_all_at(&self.buffer, self.position)?;
+    fn write(&mut self, disk: &dyn Disk) -> io::Result<()> {
+        self.segment.file(disk)?.write_all_at(&self.buffer, self.position)?;
         self.position += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())
     }
 
     fn finish(mut self, disk: &dyn Disk, directory: &Path) -> io::Result<Segment> {
-        self.write()?;
+        self.write(disk)?;
         let segment = self.segment.close(disk)?;
         for kind in KINDS {
             let path = segment::path(directory, segment.base_offset, kind);
