@@ -7,20 +7,20 @@ use playhouse_testkit::Playhouse;
 use serde_json::Value;
 
 struct World {
-    playhouse: Playhouse,
-    _directory: tempfile::TempDir,
+    bootstrap: String,
+    /// Where it is not another's broker.
+    _playhouse: Option<(Playhouse, tempfile::TempDir)>,
 }
 
 impl World {
     fn start() -> World {
         let directory = tempfile::tempdir().unwrap();
         let playhouse = Playhouse::builder(env!("CARGO_BIN_EXE_playhouse")).data(directory.path()).start();
-        World { playhouse, _directory: directory }
+        World { bootstrap: playhouse.kafka().to_string(), _playhouse: Some((playhouse, directory)) }
     }
 
     fn run(&self, arguments: &[&str], input: &str) -> Output {
-        let bootstrap = self.playhouse.kafka().to_string();
-        run(&[arguments, &["--bootstrap", &bootstrap]].concat(), input)
+        run(&[arguments, &["--bootstrap", &self.bootstrap]].concat(), input)
     }
 
     /// What it prints, where it succeeds.
@@ -144,4 +144,29 @@ fn wrong_usage_and_absent_brokers_have_their_own_exit_codes() {
     ] {
         assert_eq!(run(wrong, "").status.code(), Some(2), "{wrong:?}");
     }
+}
+
+#[test]
+#[ignore = "needs Apache Kafka"]
+fn the_commands_work_against_apache_kafka() {
+    let bootstrap = std::env::var("PLAYHOUSE_TEST_KAFKA").expect("`cargo xtask test --real` sets PLAYHOUSE_TEST_KAFKA");
+    let world = World { bootstrap, _playhouse: None };
+    let topic = format!("commands-{}", std::process::id());
+    world.ok(&["topic", "create", &topic, "--partitions", "2", "--set", "cleanup.policy=compact"], "");
+    world.ok(&["topic", "alter", &topic, "--partitions", "3", "--set", "retention.ms=50000"], "");
+    for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
+        world.ok(&["produce", &topic, "--key-separator", ":", "--compression", codec], "a:{\"n\":1}\nb:{\"n\":2}\n");
+    }
+    let tapped = world.ok(&["tap", &topic, "--from", "start", "--stop", "--filter", "n=2"], "");
+    assert_eq!(tapped.lines().count(), 5, "{tapped}");
+    let described = world.json(&["topic", "describe", &topic]);
+    assert_eq!(described["settings"], serde_json::json!({"cleanup.policy": "compact", "retention.ms": "50000"}));
+    let written = described["partitions"].as_array().unwrap().iter().map(|it| it["next"].as_i64().unwrap());
+    assert_eq!(written.sum::<i64>(), 10);
+    world.ok(&["group", "reset-offsets", &topic, "--topic", &topic, "--to", "start"], "");
+    let group = world.json(&["group", "describe", &topic]);
+    let lag = group["partitions"].as_array().unwrap().iter().map(|it| it["lag"].as_i64().unwrap());
+    assert_eq!((group["state"].as_str(), lag.sum::<i64>()), (Some("Empty"), 10));
+    assert!(world.json(&["group", "list"]).as_array().unwrap().iter().any(|it| it["group"] == topic.as_str()));
+    world.ok(&["topic", "delete", &topic], "");
 }
