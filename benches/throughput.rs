@@ -2,7 +2,9 @@
 //! same run: `cargo bench --bench throughput`.
 //!
 //! The rate counts events from the first byte sent until the last one is in the views (engine lag 0); the lake follows
-//! by its own commit policy, and the rows it committed meanwhile are printed. `PLAYHOUSE_BENCH_EVENTS` sets how many.
+//! by its own commit policy, and the rows it committed meanwhile are printed. The events are made before the clock runs,
+//! so that the generator takes no more of the processors than it takes to send them. `PLAYHOUSE_BENCH_EVENTS` sets how
+//! many a round has, `PLAYHOUSE_BENCH_ROUNDS` how many rounds there are.
 
 mod support;
 
@@ -19,24 +21,24 @@ use playhouse_schema::{Fields, Validator};
 
 const SCHEMA: &str = include_str!("../config/multimedia_events.schema.json");
 const CEILING_EVENTS: u64 = 200_000;
-const ROUNDS: usize = 3;
 const CONNECTIONS: usize = 2;
 
 fn main() {
-    let events: u64 = std::env::var("PLAYHOUSE_BENCH_EVENTS").ok().and_then(|n| n.parse().ok()).unwrap_or(3_000_000);
+    let events: u64 = support::setting("PLAYHOUSE_BENCH_EVENTS", 3_000_000);
+    let rounds: u64 = support::setting("PLAYHOUSE_BENCH_ROUNDS", 3);
     let mut sample = Vec::new();
     support::generator(CEILING_EVENTS, 1).fill(&mut sample, usize::MAX, CEILING_EVENTS);
     println!("{events} events a round, {} bytes each on average", sample.len() as u64 / CEILING_EVENTS);
 
     let (mut checks, mut decodes, mut rates, mut tables) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for round in 1..=ROUNDS {
+    for round in 1..=rounds {
         checks.push(validate(&sample));
         decodes.push(decode_and_write(&sample));
-        rates.push(end_to_end(events, round as u64, "none"));
-        tables.push(end_to_end(events / 10, round as u64, "embedded"));
+        rates.push(end_to_end(events, round, "none"));
+        tables.push(end_to_end(events / 10, round, "embedded"));
     }
     let rate = support::median(rates);
-    println!("\nmedians of {ROUNDS} interleaved rounds");
+    println!("\nmedians of {rounds} interleaved rounds");
     show("end to end, tables off", rate, rate);
     show("end to end until SQLite has them too", support::median(tables), rate);
     show("ceiling: parse and validate alone, one thread", support::median(checks), rate);
@@ -93,7 +95,7 @@ fn decode_and_write(sample: &[u8]) -> f64 {
 fn end_to_end(events: u64, seed: u64, tables: &str) -> f64 {
     let data = tempfile::tempdir().expect("a directory");
     let playhouse = support::playhouse().data(data.path()).set("tables", tables).start();
-    let batches = support::batches(support::generator(events, seed));
+    let batches = support::made(support::generator(events, seed));
     let cpu = support::cpu_seconds(playhouse.pid());
     let began = Instant::now();
     let (sent, took) = support::send_all(playhouse.ingest(), batches, CONNECTIONS);

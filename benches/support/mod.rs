@@ -41,6 +41,22 @@ pub fn batches(mut generator: Generator) -> Receiver<(Vec<u8>, u64)> {
     receiver
 }
 
+/// All batches, made beforehand.
+pub fn made(generator: Generator) -> Receiver<(Vec<u8>, u64)> {
+    let batches: Vec<_> = batches(generator).into_iter().collect();
+    let (sender, receiver) = sync_channel(batches.len());
+    batches.into_iter().for_each(|batch| sender.send(batch).expect("there is room for all"));
+    receiver
+}
+
+/// A number from the environment.
+pub fn setting(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")),
+        Err(_) => default,
+    }
+}
+
 /// One keep-alive connection to the ingest door.
 pub struct Connection {
     stream: TcpStream,

@@ -181,7 +181,7 @@ fn catalog(house: &House<'_>) -> Catalog {
     let bad = BadEvents::new(house.gate.log().clone());
     let lakes = house.lakes.iter().map(|lake| {
         let lake = LakeStream { table: lake.table.clone(), stream: lake.stream };
-        Arc::new(LakeWithTail::new(lake, house.engine.epochs().clone())) as Arc<dyn playhouse_query::LakeSource>
+        Arc::new(LakeWithTail::new(lake, &house.engine)) as Arc<dyn playhouse_query::LakeSource>
     });
     Catalog {
         views: Arc::new(move || (&*views.snapshot()).into()),

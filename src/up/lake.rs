@@ -8,6 +8,7 @@ use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use playhouse_connectors::lake::LakeTable;
 use playhouse_engine::epoch::{Cursor, EpochLog};
+use playhouse_engine::{Engine, Replay};
 use playhouse_query::{BoxError, LakeSource, PinnedLake, RowIter, TailRows};
 
 use super::stores::LakeStream;
@@ -21,11 +22,13 @@ pub struct LakeWithTail {
     table: Arc<LakeTable>,
     stream: usize,
     epochs: Arc<EpochLog>,
+    replay: Replay,
 }
 
 impl LakeWithTail {
-    pub fn new(lake: LakeStream, epochs: Arc<EpochLog>) -> LakeWithTail {
-        LakeWithTail { table: lake.table, stream: lake.stream, epochs }
+    pub fn new(lake: LakeStream, engine: &Engine) -> LakeWithTail {
+        let (epochs, replay) = (engine.epochs().clone(), engine.replay().clone());
+        LakeWithTail { table: lake.table, stream: lake.stream, epochs, replay }
     }
 }
 
@@ -46,7 +49,7 @@ impl LakeSource for LakeWithTail {
             let cursor = self.epochs.cursor(&committed.position).hold();
             // Epochs are only truncated once the lake has them: if these are gone, there is a newer version to pin.
             if committed.position.covers(&self.epochs.start()) {
-                let tail = Tail { cursor, stream: self.stream, epoch };
+                let tail = Tail { cursor, replay: self.replay.clone(), stream: self.stream, epoch };
                 return Ok(PinnedLake { committed: committed.provider.clone(), tail: Arc::new(tail) });
             }
             tokio::time::sleep(PIN_RETRY).await;
@@ -57,6 +60,7 @@ impl LakeSource for LakeWithTail {
 
 struct Tail {
     cursor: Cursor,
+    replay: Replay,
     stream: usize,
     epoch: u64,
 }
@@ -65,6 +69,7 @@ impl TailRows for Tail {
     fn open(&self) -> RowIter {
         Box::new(TailIter {
             cursor: self.cursor.clone(),
+            replay: self.replay.clone(),
             stream: self.stream,
             epoch: self.epoch,
             rows: Vec::new(),
@@ -75,6 +80,7 @@ impl TailRows for Tail {
 
 struct TailIter {
     cursor: Cursor,
+    replay: Replay,
     stream: usize,
     epoch: u64,
     /// Of the current epoch, last first.
@@ -94,7 +100,7 @@ impl Iterator for TailIter {
                 return None;
             }
             match self.cursor.next_epoch() {
-                Ok(Some(epoch)) if epoch.header.number <= self.epoch => match epoch.rows(self.stream) {
+                Ok(Some(epoch)) if epoch.header.number <= self.epoch => match self.replay.rows(&epoch, self.stream) {
                     Ok(mut rows) => {
                         rows.reverse();
                         self.rows = rows;

@@ -96,7 +96,7 @@ impl Stores {
         }
         let late = Target {
             name: LATE_EVENTS.to_owned(),
-            options: BTreeMap::from([("connector".to_owned(), "lake".to_owned())]),
+            options: late_options(pipeline),
             schema: late_events_schema(),
             primary_key: Vec::new(),
         };
@@ -112,6 +112,19 @@ impl Stores {
         lakes.push(LakeStream { table, stream });
         Ok(sink)
     }
+}
+
+/// Late events are committed as often as the pipeline's first lake table.
+fn late_options(pipeline: &Pipeline) -> BTreeMap<String, String> {
+    let is_lake = |options: &BTreeMap<String, String>| options.get("connector").is_some_and(|name| name == "lake");
+    let first = pipeline.sinks.iter().map(|sink| &sink.target.options).find(|options| is_lake(options));
+    let mut options = BTreeMap::from([("connector".to_owned(), "lake".to_owned())]);
+    for name in ["commit_interval", "commit_bytes"] {
+        if let Some(value) = first.and_then(|first| first.get(name)) {
+            options.insert(name.to_owned(), value.clone());
+        }
+    }
+    options
 }
 
 fn open_tables(address: &str, data: &Path) -> Result<TablesStore> {

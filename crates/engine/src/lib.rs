@@ -2,7 +2,7 @@
 //!
 //! A pipeline file declares sources, look-up tables, stateless views, materialized views and inserts into stores. Each
 //! epoch fixes which offsets it covers, decodes their records to Arrow, drops ids already seen, runs the cached plans,
-//! merges partial aggregates into keyed state, and appends offsets, watermark, state delta and output rows as one
+//! merges partial aggregates into keyed state, and appends offsets, watermark, state delta and the rows dropped as one
 //! checksummed record to the epoch log. Sinks tail that log; live views are published from the state.
 //!
 //! - [`sql`]: the front half: pipeline text to [`sql::Pipeline`] (catalog, plans, functions, JSON decoder);
@@ -24,6 +24,6 @@ pub mod views;
 
 pub use engine::{
     AttachedSink, BadRecord, BadRecords, Clock, Engine, EngineConfig, EngineError, EngineStatus, Freshness,
-    InputStatus, LATE_EVENTS, ViewStatus, late_events_schema,
+    InputStatus, LATE_EVENTS, Replay, ReplayError, ViewStatus, late_events_schema,
 };
 pub use position::{Position, TopicPartition};

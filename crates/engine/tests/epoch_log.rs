@@ -43,7 +43,9 @@ fn epoch(number: u64) -> Epoch {
         ranges: vec![OffsetRange { partition: partition(), from, to }],
         times: Vec::new(),
         delta: number.to_le_bytes().to_vec(),
-        streams: vec![vec![batch], Vec::new()],
+        dropped: vec![vec![number as u32, 7], Vec::new()],
+        streams: vec![vec![batch.clone()], vec![batch], Vec::new()],
+        derived: 1,
     }
 }
 
@@ -66,8 +68,11 @@ fn rows(log: &Arc<EpochLog>, from: i64) -> Vec<i64> {
     let mut rows = Vec::new();
     while let Some(epoch) = cursor.next_epoch().unwrap() {
         assert_eq!(epoch.delta().unwrap(), epoch.header.number.to_le_bytes());
-        assert!(epoch.rows(1).unwrap().is_empty());
-        for batch in epoch.rows(0).unwrap() {
+        assert_eq!(epoch.dropped().unwrap(), [vec![epoch.header.number as u32, 7], Vec::new()]);
+        let derived = epoch.rows(0).unwrap();
+        assert!(derived.is_none() || derived == epoch.rows(1).unwrap(), "in memory or nowhere");
+        assert!(epoch.rows(2).unwrap().unwrap().is_empty());
+        for batch in epoch.rows(1).unwrap().unwrap() {
             rows.extend(batch.column(0).as_primitive::<Int64Type>().values());
         }
     }

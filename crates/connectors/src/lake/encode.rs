@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use arrow::array::{Array, AsArray, Date32Array, RecordBatch, UInt32Array};
 use arrow::compute::{max, min, take_record_batch};
-use arrow::datatypes::{Date32Type, SchemaRef};
+use arrow::datatypes::{DataType, Date32Type, SchemaRef};
 use arrow::error::ArrowError;
 use bytes::Bytes;
 use deltalake::kernel::Add;
@@ -13,6 +13,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
 
 use super::schema::PARTITION_COLUMN;
 use super::stats;
@@ -21,10 +22,13 @@ use crate::rows::write_date;
 /// Files open at once; one more closes the one that was written to least recently.
 const OPEN_FILES: usize = 16;
 /// Encoded rows held for all open files together before the largest row group is closed.
-const MEMORY_BYTES: usize = 24 << 20;
+const MEMORY_BYTES: usize = 12 << 20;
 /// An object store wants every part but the last at least this large.
 const PART_BYTES: usize = 5 << 20;
 const ROW_GROUP_ROWS: usize = 1 << 20;
+/// A column with more different values than this is written plainly for the rest of its row group: looking each value up
+/// costs more than it saves.
+const DICTIONARY_BYTES: usize = 256 << 10;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum EncodeError {
@@ -64,11 +68,19 @@ struct OpenFile {
 impl Encoder {
     pub(super) fn new(rows: &SchemaRef, name_prefix: String) -> Result<Self, EncodeError> {
         let columns: Vec<usize> = (0..rows.fields().len() - 1).collect();
-        let properties = WriterProperties::builder()
+        let mut properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
             .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-            .set_statistics_enabled(EnabledStatistics::Chunk)
-            .build();
+            .set_dictionary_page_size_limit(DICTIONARY_BYTES)
+            .set_statistics_enabled(EnabledStatistics::Chunk);
+        // Raw payloads hardly repeat, and nobody looks for those between two others.
+        for field in rows.fields().iter().filter(|field| *field.data_type() == DataType::Binary) {
+            let column = ColumnPath::from(field.name().as_str());
+            properties = properties
+                .set_column_dictionary_enabled(column.clone(), false)
+                .set_column_statistics_enabled(column, EnabledStatistics::None);
+        }
+        let properties = properties.build();
         Ok(Self {
             file_schema: rows.project(&columns)?.into(),
             properties,

@@ -19,7 +19,7 @@ use crate::sink::SinkMark;
 use crate::state::dedup::Manifest;
 
 const MAGIC: &[u8; 8] = b"PLAYSTAT";
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 const HEAD_BYTES: usize = 20;
 
 #[derive(Debug, Serialize, Deserialize)]

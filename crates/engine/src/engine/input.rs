@@ -1,14 +1,14 @@
 //! Cutting an epoch: which records it covers, decoded.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::TimestampMicrosecondType;
-use bytes::Bytes;
 use futures::future::select_all;
-use playhouse_log::batch::{self, Records};
-use playhouse_log::{Log, Partition};
+use playhouse_log::batch::{self, BatchError, Record, Records};
+use playhouse_log::{Log, Partition, ReadError};
 use tokio::sync::watch;
 
 use super::{BadRecord, EngineError};
@@ -132,10 +132,10 @@ impl SourceReader {
         self.inputs.iter().map(Input::time).collect()
     }
 
-    /// Tells retention that this reader still needs everything from here on.
-    pub(super) fn hold(&self, reader: &str) {
+    /// Tells retention that `reader` still needs everything from `position` on.
+    pub(super) fn hold(&self, reader: &str, position: &Position) {
         for input in &self.inputs {
-            input.partition.hold(reader, input.next);
+            input.partition.hold(reader, position.get(&input.name));
         }
     }
 
@@ -162,7 +162,7 @@ impl SourceReader {
         let mut places = Vec::new();
         let mut bad = Vec::new();
         let mut bytes = 0;
-        let from: Vec<i64> = self.inputs.iter().map(|input| input.next).collect();
+        let mut ranges: Vec<OffsetRange> = Vec::new();
         let mut idle = 0;
         let share = (rows_max / self.inputs.len().max(1)).max(1);
         while idle < self.inputs.len() && self.decoder.len() < rows_max && bytes < EPOCH_BYTES {
@@ -178,20 +178,17 @@ impl SourceReader {
             }
             idle = 0;
             input.active_ms = clock_ms;
-            let mut taken = Taken { places: &mut places, bad: &mut bad, bytes: &mut bytes };
             let rows = rows_max.min(self.decoder.len() + share);
-            input.take(index as u32, end, rows, &mut self.decoder, &mut taken)?;
+            let from = input.next;
+            input.take(index as u32, end, rows, &mut self.decoder, &mut places, &mut bad, &mut bytes)?;
+            match ranges.last_mut().filter(|last| last.partition == input.name) {
+                Some(last) => last.to = input.next,
+                None => ranges.push(OffsetRange { partition: input.name.clone(), from, to: input.next }),
+            }
         }
         for input in &mut self.inputs {
             input.behind = input.next < input.partition.last_stable_offset();
         }
-        let ranges = self
-            .inputs
-            .iter()
-            .zip(from)
-            .filter(|(input, from)| input.next > *from)
-            .map(|(input, from)| OffsetRange { partition: input.name.clone(), from, to: input.next })
-            .collect();
         let batch = self.decoder.finish();
         Ok(Cut { batch, places, ranges, bad })
     }
@@ -222,19 +219,9 @@ impl SourceReader {
             let next = oldest - millis(watermark.delay);
             self.watermark_ms = Some(self.watermark_ms.map_or(next, |current| current.max(next)));
         }
-        cut.ranges
-            .iter()
-            .filter_map(|range| self.inputs.iter().find(|input| input.name == range.partition))
-            .map(Input::time)
-            .collect()
+        let read = self.inputs.iter().filter(|input| cut.ranges.iter().any(|range| range.partition == input.name));
+        read.map(Input::time).collect()
     }
-}
-
-/// Where [`Input::take`] puts what it finds.
-struct Taken<'a> {
-    places: &'a mut Vec<Place>,
-    bad: &'a mut Vec<BadRecord>,
-    bytes: &'a mut usize,
 }
 
 impl Input {
@@ -242,60 +229,30 @@ impl Input {
         PartitionTime { partition: self.name.clone(), max_event_ms: self.max_event_ms, active_ms: self.active_ms }
     }
 
+    #[expect(clippy::too_many_arguments)]
     fn take(
         &mut self,
         index: u32,
         end: i64,
         rows_max: usize,
         decoder: &mut Decoder,
-        taken: &mut Taken<'_>,
+        places: &mut Vec<Place>,
+        bad: &mut Vec<BadRecord>,
+        bytes: &mut usize,
     ) -> Result<(), EngineError> {
-        // Batches of aborted transactions come without their records.
-        let mut bytes = self.partition.read_stable(self.next, READ_BYTES).map_err(|error| self.read_error(error))?;
-        while !bytes.is_empty() && decoder.len() < rows_max {
-            let (header, length) = batch::split_first(&bytes).map_err(|error| self.read_error(error))?;
-            let whole = bytes.split_to(length);
-            if !header.is_control() && header.record_count > 0 {
-                self.decode(&whole, index, end, decoder, taken)?;
-            }
-            // Compaction and quarantine leave gaps, so a batch may end beyond its last record.
-            self.next = self.next.max(header.next_offset().min(end));
-            if self.next >= end {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn decode(
-        &self,
-        whole: &Bytes,
-        index: u32,
-        end: i64,
-        decoder: &mut Decoder,
-        taken: &mut Taken<'_>,
-    ) -> Result<(), EngineError> {
-        let records = Records::decompress(whole, BATCH_BYTES_MAX).map_err(|error| self.read_error(error))?;
-        let partition = self.name.partition;
-        for record in records.iter() {
-            let record = record.map_err(|error| self.read_error(error))?;
-            if record.offset < self.next {
-                continue;
-            }
-            if record.offset >= end {
-                break;
-            }
-            *taken.bytes += record.value.map_or(0, <[u8]>::len);
-            match decoder.push(partition, &record, record.timestamp_ms) {
-                Ok(()) => taken.places.push(Place {
+        let (name, next) = (&self.name, self.next);
+        let read = read_records(&self.partition, next..end, |record| {
+            *bytes += record.value.map_or(0, <[u8]>::len);
+            match decoder.push(name.partition, record, record.timestamp_ms) {
+                Ok(()) => places.push(Place {
                     input: index,
-                    partition,
+                    partition: name.partition,
                     offset: record.offset,
                     ingested_ms: record.timestamp_ms,
                 }),
-                Err(failure) => taken.bad.push(BadRecord {
-                    topic: self.name.topic.clone(),
-                    partition,
+                Err(failure) => bad.push(BadRecord {
+                    topic: name.topic.clone(),
+                    partition: name.partition,
                     offset: record.offset,
                     ingested_ms: record.timestamp_ms,
                     raw: record.value.unwrap_or_default().to_vec(),
@@ -303,13 +260,56 @@ impl Input {
                     message: failure.message,
                 }),
             }
-        }
+            decoder.len() < rows_max
+        });
+        self.next = read.map_err(|reason| self.read_error(reason))?;
         Ok(())
     }
 
     fn read_error(&self, reason: impl std::fmt::Display) -> EngineError {
         EngineError::Read { topic: self.name.topic.clone(), partition: self.name.partition, reason: reason.to_string() }
     }
+}
+
+/// Shows `each` the records of one read of the log that lie in `offsets`, until it says `false`: then the batch at hand is
+/// the last. Returns the offset to go on from.
+pub(super) fn read_records(
+    partition: &Partition,
+    offsets: Range<i64>,
+    mut each: impl FnMut(&Record<'_>) -> bool,
+) -> Result<i64, ReadFailure> {
+    let mut next = offsets.start;
+    // Batches of aborted transactions come without their records.
+    let mut bytes = partition.read_stable(next, READ_BYTES)?;
+    let mut wanted = true;
+    while !bytes.is_empty() && next < offsets.end && wanted {
+        let (header, length) = batch::split_first(&bytes)?;
+        let whole = bytes.split_to(length);
+        if !header.is_control() && header.record_count > 0 {
+            let records = Records::decompress(&whole, BATCH_BYTES_MAX)?;
+            for record in records.iter() {
+                let record = record?;
+                if record.offset >= offsets.end {
+                    break;
+                }
+                if record.offset >= next {
+                    wanted &= each(&record);
+                }
+            }
+        }
+        // Compaction and quarantine leave gaps, so a batch may end beyond its last record.
+        next = next.max(header.next_offset().min(offsets.end));
+    }
+    Ok(next)
+}
+
+/// Why a range of a partition cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadFailure {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Batch(#[from] BatchError),
 }
 
 pub(super) fn open_all(log: &Log, pipeline: &Pipeline, now_ms: i64) -> Result<Vec<SourceReader>, EngineError> {

@@ -1,6 +1,7 @@
 //! Rows too late for a view: routed to the stream `late_events`, never dropped.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::TimestampMicrosecondArray;
 use arrow::array::{Array, AsArray, BooleanArray, Date32Array, Int32Array, Int64Array, RecordBatch, StringArray};
@@ -39,12 +40,18 @@ pub(super) struct LateRows {
     offset: Vec<i64>,
 }
 
+/// A window that ends at or before this (microseconds, UTC) takes no more rows.
+pub(super) fn horizon_us(watermark_ms: i64, lateness: Duration) -> i64 {
+    let lateness_us = i64::try_from(lateness.as_micros()).unwrap_or(i64::MAX);
+    watermark_ms.saturating_mul(1_000).saturating_sub(lateness_us)
+}
+
 /// What late rows are described by.
 pub(super) struct LateContext<'a> {
     pub(super) view: Arc<str>,
     pub(super) topic: Arc<str>,
     pub(super) watermark_us: i64,
-    pub(super) lateness_us: i64,
+    pub(super) horizon_us: i64,
     pub(super) places: &'a [Place],
     /// The source's watermark column over the decoded batch.
     pub(super) event_times: Option<&'a TimestampMicrosecondArray>,
@@ -55,7 +62,7 @@ impl LateRows {
     pub(super) fn split(&mut self, partial: RecordBatch, context: &LateContext<'_>) -> Result<RecordBatch, ArrowError> {
         let columns = partial.num_columns();
         let ends = partial.column(columns - 1).as_primitive::<TimestampMicrosecondType>();
-        let horizon = context.watermark_us.saturating_sub(context.lateness_us);
+        let horizon = context.horizon_us;
         if ends.values().iter().all(|end| *end > horizon) {
             return Ok(partial);
         }

@@ -9,6 +9,7 @@ mod checkpoint;
 mod input;
 mod late;
 mod pace;
+mod replay;
 mod run;
 mod status;
 mod view;
@@ -24,6 +25,7 @@ use playhouse_log::disk::Disk;
 use tokio_util::sync::CancellationToken;
 
 pub use self::late::{LATE_EVENTS, late_events_schema};
+pub use self::replay::{Replay, ReplayError};
 pub use self::status::{EngineStatus, Freshness, InputStatus, ViewStatus};
 use crate::epoch::{EpochLog, EpochLogConfig, EpochLogError};
 use crate::sink::{DriverHandle, Sink};
@@ -113,6 +115,7 @@ pub struct AttachedSink {
 /// next start has deltas to merge.
 pub struct Engine {
     epochs: Arc<EpochLog>,
+    replay: Replay,
     views: Arc<Views>,
     shared: Arc<Mutex<status::Shared>>,
     log: Arc<Log>,
@@ -136,9 +139,10 @@ impl Engine {
         sinks: Vec<AttachedSink>,
         config: EngineConfig,
     ) -> Result<Engine, EngineError> {
-        let (mut runner, rebuild) = run::Runner::recover(log.clone(), pipeline, config)?;
+        let (mut runner, rebuild) = run::Runner::recover(log.clone(), Arc::new(pipeline), config)?;
         let stop_engine = CancellationToken::new();
         let stop_sinks = CancellationToken::new();
+        let replay = Replay::new(log.clone(), runner.pipeline.clone());
         let mut handles = Vec::new();
         let mut drivers = Vec::new();
         for attached in sinks {
@@ -151,6 +155,7 @@ impl Engine {
                 runner.scope(),
                 mark,
                 runner.epochs.clone(),
+                replay.clone(),
                 stop_sinks.clone(),
             );
             runner.sinks.push((name, handle.clone()));
@@ -167,6 +172,7 @@ impl Engine {
             .map_err(EngineError::Thread)?;
         Ok(Engine {
             epochs,
+            replay,
             views,
             shared,
             log,
@@ -184,6 +190,11 @@ impl Engine {
 
     pub fn epochs(&self) -> &Arc<EpochLog> {
         &self.epochs
+    }
+
+    /// For reading the rows of what [`Engine::epochs`] has.
+    pub fn replay(&self) -> &Replay {
+        &self.replay
     }
 
     pub fn status(&self) -> EngineStatus {

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::checkpoint::{self, Checkpoint, Meta};
 use super::input::{Cut, SourceReader};
-use super::late::{LateContext, LateRows};
+use super::late::{self, LateContext, LateRows};
 use super::pace::Pace;
 use super::status::{Shared, ViewStatus};
 use super::view::View;
@@ -30,7 +30,7 @@ use crate::views::{Snapshot, Views};
 /// State expires when the recorded clock enters a new period of this length.
 const EXPIRY_PERIOD_MS: i64 = 10_000;
 /// Views are published at least this often while there is a backlog, and after every epoch otherwise.
-const PUBLISH_INTERVAL: Duration = Duration::from_millis(100);
+const PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
 /// Pause after a failure before the engine tries again.
 const RETRY: Duration = Duration::from_secs(1);
 /// Pause between looks at the epoch log's size while it is at its budget.
@@ -41,7 +41,7 @@ pub(super) use recover::Start;
 pub(super) struct Runner {
     config: EngineConfig,
     identity: Identity,
-    pipeline: Pipeline,
+    pub(super) pipeline: Arc<Pipeline>,
     pub(super) epochs: Arc<EpochLog>,
     pub(super) views: Arc<Views>,
     pub(super) shared: Arc<Mutex<Shared>>,
@@ -75,6 +75,9 @@ impl Runner {
         header.advance(&mut self.position);
         let tick = self.clock_ms != 0 && self.clock_ms / EXPIRY_PERIOD_MS != header.clock_ms / EXPIRY_PERIOD_MS;
         for view in &mut self.view_states {
+            if let Some(watermark_ms) = header.watermarks_ms.get(view.definition.source).copied().flatten() {
+                view.seal(watermark_ms);
+            }
             if tick || view.groups.size_bytes() > self.config.view_budget_bytes {
                 view.expire(header.clock_ms, self.config.view_budget_bytes);
             }
@@ -214,19 +217,20 @@ impl Runner {
 
         let mut delta = Vec::new();
         let mut inputs = Vec::with_capacity(cuts.len());
-        let mut duplicates = 0;
+        let mut dropped = Vec::with_capacity(cuts.len());
         for ((source, cut), dedup) in self.sources.iter().zip(&cuts).zip(&mut self.dedup) {
-            let rows = match (dedup, &source.definition.dedup) {
+            let (rows, seen) = match (dedup, &source.definition.dedup) {
                 (Some(set), Some(definition)) => {
-                    let rows = drop_duplicates(cut, definition.column, set)?;
+                    let kept = drop_duplicates(cut, definition.column, set)?;
                     put_part(&mut delta, |out| set.take_delta(out));
-                    rows
+                    kept
                 }
-                _ => cut.batch.clone(),
+                _ => (cut.batch.clone(), Vec::new()),
             };
-            duplicates += (cut.batch.num_rows() - rows.num_rows()) as u64;
             inputs.push(rows);
+            dropped.push(seen);
         }
+        let duplicates: u64 = dropped.iter().map(|rows| rows.len() as u64).sum();
         let rows: u64 = inputs.iter().map(|batch| batch.num_rows() as u64).sum();
         let output = self.pipeline.run(inputs).await?;
 
@@ -239,6 +243,7 @@ impl Runner {
         }
         let late_rows = late.len() as u64;
         let mut streams = output.streams;
+        let derived = streams.len();
         streams.push(late.finish()?);
 
         let epoch = Epoch {
@@ -248,7 +253,9 @@ impl Runner {
             ranges: cuts.iter().flat_map(|cut| cut.ranges.iter().cloned()).collect(),
             times,
             delta,
+            dropped,
             streams,
+            derived,
         };
         let header = self.epochs.append(epoch, &self.position)?;
         self.finish_epoch(&header)?;
@@ -356,8 +363,6 @@ impl Runner {
         }
         self.bytes_at_checkpoint = self.epochs.written_bytes();
         self.checkpoint_at = Instant::now();
-        let reader = format!("engine/{}", self.pipeline.name);
-        self.sources.iter().for_each(|source| source.hold(&reader));
         self.truncate()
     }
 
@@ -368,24 +373,35 @@ impl Runner {
         if let Some(positions) = positions {
             self.epochs.truncate(self.epoch_at_checkpoint, &positions)?;
         }
+        self.hold();
         Ok(())
+    }
+
+    /// Tells retention that the rows of every epoch still kept are made of these records.
+    fn hold(&self) {
+        let reader = format!("engine/{}", self.pipeline.name);
+        let start = self.epochs.start();
+        self.sources.iter().for_each(|source| source.hold(&reader, &start));
     }
 }
 
-/// Keeps each id's first row.
-fn drop_duplicates(cut: &Cut, column: usize, set: &mut DedupSet) -> Result<RecordBatch, EngineError> {
+/// Keeps each id's first row; returns also which rows went.
+fn drop_duplicates(cut: &Cut, column: usize, set: &mut DedupSet) -> Result<(RecordBatch, Vec<u32>), EngineError> {
     let ids = cut.batch.column(column).as_string::<i32>();
-    let mut keep = Vec::with_capacity(cut.places.len());
-    for (id, place) in ids.iter().zip(&cut.places) {
-        keep.push(match id {
-            Some(id) => set.insert(id.as_bytes(), place.ingested_ms)?,
-            None => true,
-        });
+    let mut dropped = Vec::new();
+    for (row, (id, place)) in ids.iter().zip(&cut.places).enumerate() {
+        if let Some(id) = id
+            && !set.insert(id.as_bytes(), place.ingested_ms)?
+        {
+            dropped.push(row as u32);
+        }
     }
-    if keep.iter().all(|keep| *keep) {
-        return Ok(cut.batch.clone());
+    if dropped.is_empty() {
+        return Ok((cut.batch.clone(), dropped));
     }
-    Ok(filter_record_batch(&cut.batch, &BooleanArray::from(keep))?)
+    let mut keep = vec![true; cut.batch.num_rows()];
+    dropped.iter().for_each(|row| keep[*row as usize] = false);
+    Ok((filter_record_batch(&cut.batch, &BooleanArray::from(keep))?, dropped))
 }
 
 /// The partial rows of a view that are in time; the others go to `late`. Lateness is judged by the watermark before this
@@ -410,7 +426,7 @@ fn in_time(
         view: view.name.clone(),
         topic: source.topic.clone(),
         watermark_us: watermark_ms.saturating_mul(1_000),
-        lateness_us: i64::try_from(lateness.as_micros()).unwrap_or(i64::MAX),
+        horizon_us: late::horizon_us(watermark_ms, lateness),
         places: &cut.places,
         event_times: times.map(|times| times.as_primitive::<TimestampMicrosecondType>()),
     };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema};
 
-use super::EngineError;
+use super::{EngineError, late};
 use crate::sql::{AggregateKind, ViewDef};
 use crate::state::aggregate::{Aggregate, Groups, Kind, Shape, StateError};
 use crate::views::ViewTable;
@@ -41,6 +41,13 @@ impl View {
         self.table.remove(&removed);
     }
 
+    /// Seals the windows that are too old for another row, given its source's watermark.
+    pub(super) fn seal(&mut self, watermark_ms: i64) {
+        if let Some(lateness) = self.definition.allowed_lateness.filter(|_| self.definition.windowed) {
+            self.groups.seal(late::horizon_us(watermark_ms, lateness));
+        }
+    }
+
     /// Takes the groups changed since the last time into the table.
     pub(super) fn publish(&mut self) -> Result<(), EngineError> {
         let (keys, rows) = self.groups.take_changes()?;
@@ -73,7 +80,8 @@ fn shape(view: &ViewDef) -> Shape {
             output_type: aggregate.output_type.clone(),
         });
     }
-    Shape { schema: Arc::new(Schema::new(fields)), group_count: view.group_count, aggregates }
+    let seals = view.windowed && view.allowed_lateness.is_some();
+    Shape { schema: Arc::new(Schema::new(fields)), group_count: view.group_count, aggregates, seals }
 }
 
 fn kind(kind: AggregateKind, input: &DataType) -> Kind {

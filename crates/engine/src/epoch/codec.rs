@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! u32 length of everything after this field    u32 CRC-32C of the header    u32 length of the header
-//! header (JSON)    delta (opaque)    stream 0 (Arrow IPC)    stream 1 …
+//! header (JSON)    delta (opaque)    dropped rows    kept streams (Arrow IPC, each as long as the header says)
 //! ```
-//! The header carries the length and CRC-32C of the delta and of each stream, so that a reader of one stream reads and
-//! checks no other. All integers are little-endian.
+//! The header carries the length and CRC-32C of each section, so that a reader of one reads and checks no other. Dropped
+//! rows are, source by source, a u32 count and as many u32 row numbers. All integers are little-endian.
 
 use std::io::Cursor;
 
@@ -49,14 +49,16 @@ pub struct Header {
     pub clock_ms: i64,
     /// Of each source after this epoch; ms since the Unix epoch.
     pub watermarks_ms: Vec<Option<i64>>,
-    /// Covered by this epoch; partitions without new records are absent.
+    /// Covered by this epoch, in the order in which they were read; partitions without new records are absent.
     pub ranges: Vec<OffsetRange>,
     /// Partitions whose times this epoch changed.
     pub times: Vec<PartitionTime>,
-    /// Rows in each stream.
+    /// Rows in each stream, whether they are kept in the record or not.
     pub rows: Vec<u64>,
     delta: Section,
-    streams: Vec<Section>,
+    dropped: Section,
+    /// Of the streams that are kept, the last ones of `rows`.
+    kept: Vec<Section>,
 }
 
 impl Header {
@@ -81,15 +83,25 @@ impl Header {
         self.delta
     }
 
-    /// Where stream `index` lies after the header: offset and section.
+    /// Where the dropped rows lie after the header: offset and section.
+    pub(super) fn dropped_section(&self) -> (u64, Section) {
+        (self.delta.bytes, self.dropped)
+    }
+
+    /// Where stream `index` lies after the header: offset and section. `None` for one that is not kept.
     pub(super) fn stream_section(&self, index: usize) -> Option<(u64, Section)> {
-        let section = *self.streams.get(index)?;
-        let before: u64 = self.streams[..index].iter().map(|stream| stream.bytes).sum();
-        Some((self.delta.bytes + before, section))
+        let index = index.checked_sub(self.rows.len().checked_sub(self.kept.len())?)?;
+        let section = *self.kept.get(index)?;
+        let before: u64 = self.kept[..index].iter().map(|stream| stream.bytes).sum();
+        Some((self.delta.bytes + self.dropped.bytes + before, section))
+    }
+
+    pub(super) fn sections(&self) -> impl Iterator<Item = Section> {
+        [self.delta, self.dropped].into_iter().chain(self.kept.iter().copied())
     }
 
     pub(super) fn body_bytes(&self) -> u64 {
-        self.delta.bytes + self.streams.iter().map(|stream| stream.bytes).sum::<u64>()
+        self.sections().map(|section| section.bytes).sum()
     }
 }
 
@@ -102,8 +114,12 @@ pub struct Epoch {
     pub ranges: Vec<OffsetRange>,
     pub times: Vec<PartitionTime>,
     pub delta: Vec<u8>,
+    /// By source: which of the decoded rows the plans did not see, counted from 0 over `ranges`, ascending.
+    pub dropped: Vec<Vec<u32>>,
     /// Rows by stream.
     pub streams: Vec<Vec<RecordBatch>>,
+    /// How many of the first streams can be computed again from `ranges` and `dropped`, and are therefore not kept.
+    pub derived: usize,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -122,15 +138,19 @@ pub(super) const PREFIX_BYTES: usize = 12;
 const HEADER_BYTES_MAX: usize = 16 << 20;
 
 impl Epoch {
-    /// Replaces the contents of `body` with delta and streams; returns the header, and the bytes that precede the body.
-    pub(super) fn encode(&self, body: &mut Vec<u8>) -> Result<(Header, Vec<u8>), CodecError> {
-        body.clear();
-        body.extend_from_slice(&self.delta);
-        let mut streams = Vec::with_capacity(self.streams.len());
-        for batches in &self.streams {
-            let start = body.len();
-            encode_batches(batches, body)?;
-            streams.push(section(&body[start..]));
+    /// The header, the bytes that precede the delta, and those that follow it.
+    pub(super) fn encode(&self) -> Result<(Header, Vec<u8>, Vec<u8>), CodecError> {
+        let mut tail = Vec::new();
+        for rows in &self.dropped {
+            tail.extend_from_slice(&(rows.len() as u32).to_le_bytes());
+            rows.iter().for_each(|row| tail.extend_from_slice(&row.to_le_bytes()));
+        }
+        let dropped = section(&tail);
+        let mut kept = Vec::new();
+        for batches in &self.streams[self.derived..] {
+            let start = tail.len();
+            encode_batches(batches, &mut tail)?;
+            kept.push(section(&tail[start..]));
         }
         let header = Header {
             number: self.number,
@@ -144,16 +164,17 @@ impl Epoch {
                 .map(|batches| batches.iter().map(|batch| batch.num_rows() as u64).sum())
                 .collect(),
             delta: section(&self.delta),
-            streams,
+            dropped,
+            kept,
         };
         let json = serde_json::to_vec(&header)?;
-        let length = (PREFIX_BYTES - 4 + json.len() + body.len()) as u32;
+        let length = (PREFIX_BYTES - 4 + json.len() + self.delta.len() + tail.len()) as u32;
         let mut head = Vec::with_capacity(PREFIX_BYTES + json.len());
         head.extend_from_slice(&length.to_le_bytes());
         head.extend_from_slice(&crc32c::crc32c(&json).to_le_bytes());
         head.extend_from_slice(&(json.len() as u32).to_le_bytes());
         head.extend_from_slice(&json);
-        Ok((header, head))
+        Ok((header, head, tail))
     }
 }
 
@@ -189,6 +210,23 @@ pub(super) fn check_section(bytes: &[u8], section: Section) -> Result<(), CodecE
         return Err(CodecError::Corrupt("section checksum"));
     }
     Ok(())
+}
+
+pub(super) fn decode_dropped(mut bytes: &[u8]) -> Result<Vec<Vec<u32>>, CodecError> {
+    let mut next = || {
+        let (number, rest) = bytes.split_first_chunk::<4>()?;
+        bytes = rest;
+        Some(u32::from_le_bytes(*number))
+    };
+    let mut sources = Vec::new();
+    while let Some(count) = next() {
+        let rows: Vec<u32> = (0..count).map_while(|_| next()).collect();
+        if rows.len() != count as usize {
+            return Err(CodecError::Corrupt("dropped rows"));
+        }
+        sources.push(rows);
+    }
+    Ok(sources)
 }
 
 /// No batches, no bytes.

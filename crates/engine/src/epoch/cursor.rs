@@ -96,17 +96,24 @@ impl Cursor {
 }
 
 impl EpochRef {
-    /// Rows of one stream: from memory if the epoch is recent, else from disk.
-    pub fn rows(&self, stream: usize) -> Result<Vec<RecordBatch>, EpochLogError> {
+    /// Rows of one stream: from memory if the epoch is recent, else from disk. `None` if they are in neither and must be
+    /// computed again.
+    pub fn rows(&self, stream: usize) -> Result<Option<Vec<RecordBatch>>, EpochLogError> {
         if self.header.rows.get(stream).is_none_or(|rows| *rows == 0) {
-            return Ok(Vec::new());
+            return Ok(Some(Vec::new()));
         }
         if let Some(streams) = self.log.recent(self.header.number) {
-            return Ok(streams.get(stream).cloned().unwrap_or_default());
+            return Ok(Some(streams.get(stream).cloned().unwrap_or_default()));
         }
-        let Some((offset, section)) = self.header.stream_section(stream) else { return Ok(Vec::new()) };
+        let Some((offset, section)) = self.header.stream_section(stream) else { return Ok(None) };
         let bytes = self.read_section(offset, section)?;
-        codec::decode_batches(&bytes).map_err(|source| self.corrupt(source))
+        codec::decode_batches(&bytes).map(Some).map_err(|source| self.corrupt(source))
+    }
+
+    /// By source: the decoded rows that the plans did not see.
+    pub fn dropped(&self) -> Result<Vec<Vec<u32>>, EpochLogError> {
+        let (offset, section) = self.header.dropped_section();
+        codec::decode_dropped(&self.read_section(offset, section)?).map_err(|source| self.corrupt(source))
     }
 
     /// The state delta.

@@ -16,7 +16,7 @@ use super::cursor::Cursor;
 use crate::Position;
 
 const MAGIC: &[u8; 8] = b"PLAYEPOC";
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 
 /// Whose epochs these are. Another identity on disk means that they cannot be continued.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,7 +46,7 @@ pub enum EpochLogError {
     Io { path: PathBuf, source: std::io::Error },
     #[error("epoch log {path}: {source}")]
     Codec { path: PathBuf, source: CodecError },
-    #[error("epoch log {path}: written by an incompatible version")]
+    #[error("epoch log {path}: not a file of an epoch log")]
     Format { path: PathBuf },
     #[error("the epochs before {before} were truncated under a reader that had not read them")]
     Gap { before: u64 },
@@ -91,13 +91,11 @@ pub struct EpochLog {
     /// Number of the newest durable epoch.
     newest: watch::Sender<u64>,
     written: AtomicU64,
-    /// Used by the only writer; kept here to reuse its allocation.
-    buffer: Mutex<Vec<u8>>,
 }
 
 impl EpochLog {
     /// Opens the epoch log of `identity`, cutting a torn last record. `None` if there is none, or one of another
-    /// identity: then [`EpochLog::create`] starts a new one.
+    /// identity or format: then [`EpochLog::create`] starts a new one.
     pub fn open(
         disk: Arc<dyn Disk>,
         directory: &Path,
@@ -139,7 +137,6 @@ impl EpochLog {
             recent: Mutex::default(),
             newest: watch::Sender::new(newest),
             written: AtomicU64::new(0),
-            buffer: Mutex::default(),
         };
         Ok(Some(log))
     }
@@ -166,7 +163,6 @@ impl EpochLog {
             recent: Mutex::default(),
             newest: watch::Sender::new(0),
             written: AtomicU64::new(0),
-            buffer: Mutex::default(),
         };
         log.roll(1, position)?;
         Ok(log)
@@ -178,20 +174,21 @@ impl EpochLog {
         if segment.end.load(Ordering::Acquire) >= self.config.segment_bytes {
             segment = self.roll(epoch.number, position)?;
         }
-        let mut body = self.buffer.lock();
-        let (header, head) =
-            epoch.encode(&mut body).map_err(|source| EpochLogError::Codec { path: segment.path.clone(), source })?;
-        let end = segment.end.load(Ordering::Acquire);
-        let bytes = (head.len() + body.len()) as u64;
+        let (header, head, tail) =
+            epoch.encode().map_err(|source| EpochLogError::Codec { path: segment.path.clone(), source })?;
+        let start = segment.end.load(Ordering::Acquire);
+        let mut end = start;
         let io = |source| EpochLogError::Io { path: segment.path.clone(), source };
-        segment.file.write_all_at(&head, end).map_err(io)?;
-        segment.file.write_all_at(&body, end + head.len() as u64).map_err(io)?;
+        for part in [&head, &epoch.delta, &tail] {
+            segment.file.write_all_at(part, end).map_err(io)?;
+            end += part.len() as u64;
+        }
         segment.file.sync().map_err(io)?;
-        self.remember(&epoch, body.len());
-        segment.end.store(end + bytes, Ordering::Release);
-        self.written.fetch_add(bytes, Ordering::Relaxed);
-        drop(body);
-        self.newest.send_replace(epoch.number);
+        let number = epoch.number;
+        self.remember(epoch);
+        segment.end.store(end, Ordering::Release);
+        self.written.fetch_add(end - start, Ordering::Relaxed);
+        self.newest.send_replace(number);
         Ok(Arc::new(header))
     }
 
@@ -272,11 +269,10 @@ impl EpochLog {
         Some(entry.streams.clone())
     }
 
-    fn remember(&self, epoch: &Epoch, encoded_bytes: usize) {
-        let rows = epoch.streams.iter().flatten().map(RecordBatch::get_array_memory_size).sum::<usize>();
-        let bytes = rows.max(encoded_bytes);
+    fn remember(&self, epoch: Epoch) {
+        let bytes = epoch.streams.iter().flatten().map(RecordBatch::get_array_memory_size).sum::<usize>();
         let mut recent = self.recent.lock();
-        recent.push_back(Recent { number: epoch.number, streams: Arc::new(epoch.streams.clone()), bytes });
+        recent.push_back(Recent { number: epoch.number, streams: Arc::new(epoch.streams), bytes });
         let mut total: usize = recent.iter().map(|entry| entry.bytes).sum();
         while total > self.config.recent_bytes {
             let Some(oldest) = recent.pop_front() else { break };
@@ -333,7 +329,10 @@ fn open_segment(disk: &dyn Disk, path: &Path, identity: &Identity) -> Result<Ope
         return Ok(OpenedSegment::Torn);
     }
     let field = |at: usize| u32::from_le_bytes([prefix[at], prefix[at + 1], prefix[at + 2], prefix[at + 3]]);
-    if &prefix[..8] != MAGIC || field(8) != FORMAT_VERSION {
+    if &prefix[..8] == MAGIC && field(8) != FORMAT_VERSION {
+        return Ok(OpenedSegment::Foreign);
+    }
+    if &prefix[..8] != MAGIC {
         return if prefix == [0; 20] {
             Ok(OpenedSegment::Torn)
         } else {
@@ -407,12 +406,11 @@ fn check_whole(record: &[u8]) -> Result<Header, CodecError> {
     let (bytes, crc, header_bytes) = codec::decode_prefix(prefix)?;
     let body_at = PREFIX_BYTES + header_bytes;
     let header = codec::decode_header(&record[PREFIX_BYTES..body_at], crc, bytes)?;
-    let body = &record[body_at..];
-    let delta = header.delta_section();
-    codec::check_section(&body[..delta.bytes as usize], delta)?;
-    for index in 0.. {
-        let Some((offset, section)) = header.stream_section(index) else { break };
-        codec::check_section(&body[offset as usize..(offset + section.bytes) as usize], section)?;
+    let mut body = &record[body_at..];
+    for section in header.sections() {
+        let (bytes, rest) = body.split_at(section.bytes as usize);
+        codec::check_section(bytes, section)?;
+        body = rest;
     }
     Ok(header)
 }

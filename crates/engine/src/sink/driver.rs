@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Scope, Sink, SinkError};
 use crate::Position;
+use crate::engine::Replay;
 use crate::epoch::{Cursor, EpochLog, EpochRef};
 
 const RETRY_MIN: Duration = Duration::from_millis(200);
@@ -100,6 +101,7 @@ pub(crate) struct Driver {
     scope: Scope,
     mark: SinkMark,
     epochs: Arc<EpochLog>,
+    replay: Replay,
     stop: CancellationToken,
     status: Arc<Mutex<SinkStatus>>,
     opened: watch::Sender<Option<Position>>,
@@ -114,6 +116,7 @@ struct Staged {
 }
 
 impl Driver {
+    #[expect(clippy::too_many_arguments)]
     pub(crate) fn new(
         name: String,
         sink: Box<dyn Sink>,
@@ -121,6 +124,7 @@ impl Driver {
         scope: Scope,
         mark: Option<SinkMark>,
         epochs: Arc<EpochLog>,
+        replay: Replay,
         stop: CancellationToken,
     ) -> (Driver, DriverHandle) {
         let status = Arc::new(Mutex::new(SinkStatus {
@@ -135,7 +139,8 @@ impl Driver {
         }));
         let (opened, receiver) = watch::channel(None);
         let handle = DriverHandle { status: status.clone(), opened: receiver };
-        (Driver { sink, stream, scope, mark: mark.unwrap_or_default(), epochs, stop, status, opened }, handle)
+        let mark = mark.unwrap_or_default();
+        (Driver { sink, stream, scope, mark, epochs, replay, stop, status, opened }, handle)
     }
 
     pub(crate) async fn run(mut self) {
@@ -244,7 +249,15 @@ impl Driver {
     }
 
     async fn stage(&mut self, epoch: &EpochRef, staged: &mut Staged) -> Result<(), SinkError> {
-        let batches = epoch.rows(self.stream).map_err(|error| SinkError::Unavailable(error.to_string()))?;
+        let unavailable = |error: &dyn std::fmt::Display| SinkError::Unavailable(error.to_string());
+        let batches = match epoch.rows(self.stream).map_err(|error| unavailable(&error))? {
+            Some(batches) => batches,
+            None => {
+                let (replay, epoch, stream) = (self.replay.clone(), epoch.clone(), self.stream);
+                let rows = tokio::task::spawn_blocking(move || replay.rows(&epoch, stream)).await;
+                rows.map_err(|error| unavailable(&error))?.map_err(|error| unavailable(&error))?
+            }
+        };
         for batch in &batches {
             self.sink.write(batch).await?;
             staged.rows += batch.num_rows() as u64;

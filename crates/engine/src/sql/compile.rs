@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion::execution::TaskContext;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, ident};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as PlannerStatement;
@@ -27,7 +26,7 @@ use super::parse::{Parsed, parse};
 use super::pipeline::{Dedup, Output, Pipeline, SinkDef, Source, Stage, StreamDef, Watermark};
 use super::plan::{self, CachedPlan};
 use super::rewrite::{Relation, RelationColumn, RelationKind, Relations, Rewriter, single};
-use super::slot::{Slot, SlotTable};
+use super::slot::SlotTable;
 use super::table::{self, SinkTable, SourceTable, Table};
 use super::view::{Above, Aggregate, ViewDef, take_apart};
 use crate::sink::Target;
@@ -45,7 +44,7 @@ struct Draft {
 }
 
 enum DraftKind {
-    View(Arc<Slot>),
+    View(usize),
     Stream,
     Materialized(Box<Materialized>),
 }
@@ -67,7 +66,8 @@ struct Compiler {
     sources: Vec<(String, SourceTable)>,
     lookups: BTreeMap<String, Arc<LookupTable>>,
     sinks: BTreeMap<String, SinkTable>,
-    slots: BTreeMap<String, Arc<Slot>>,
+    /// Numbers of the slots that sources, look-ups and stateless views have in a run.
+    slots: BTreeMap<String, usize>,
     drafts: Vec<Draft>,
     /// Text of each inserted query and its draft, so that the same one runs once.
     inserted: BTreeMap<String, usize>,
@@ -135,6 +135,12 @@ impl Compiler {
         let name = self.new_name(&table.name, at)?;
         let (kind, columns) = match table::read(table, &self.options, &name, at)? {
             Table::Source(source) => {
+                if let Some((other, _)) = self.sources.iter().find(|(_, other)| other.topic == source.topic) {
+                    let topic = &source.topic;
+                    return Err(at.error(format!(
+                        "topic {topic:?} is read by {other} already: a pipeline reads a topic once, read {other} in views"
+                    )));
+                }
                 let mut fields: Vec<(Field, bool)> =
                     source.columns.iter().map(|column| (column.arrow(), true)).collect();
                 for (name, column) in SystemColumn::ALL {
@@ -162,12 +168,12 @@ impl Compiler {
     }
 
     /// Makes `name` known to the planner.
-    fn slot_table(&mut self, name: &str, fields: Vec<Field>, at: &At) -> Result<Arc<Slot>, SqlError> {
-        let slot = Arc::new(Slot::default());
-        let table = SlotTable { schema: Arc::new(Schema::new(fields)), slot: slot.clone() };
+    fn slot_table(&mut self, name: &str, fields: Vec<Field>, at: &At) -> Result<usize, SqlError> {
+        let slot = self.slots.len();
+        let table = SlotTable { schema: Arc::new(Schema::new(fields)), slot };
         let reference = datafusion::common::TableReference::bare(name);
         self.session.register_table(reference, Arc::new(table)).map_err(|error| at.planner(error))?;
-        self.slots.insert(name.to_string(), slot.clone());
+        self.slots.insert(name.to_string(), slot);
         Ok(slot)
     }
 
@@ -309,17 +315,18 @@ impl Compiler {
         let mut pipeline = Pipeline {
             name: self.options.name.clone(),
             fingerprint: self.fingerprint.finish(),
-            inputs: sources.iter().map(|source| self.slots[&source.table].clone()).collect(),
+            inputs: sources.iter().map(|source| self.slots[&source.table]).collect(),
+            slots: self.slots.len(),
             sources,
             streams: Vec::new(),
             views: Vec::new(),
             sinks: Vec::new(),
             stages: Vec::new(),
-            running: tokio::sync::Mutex::new(()),
+            session: self.session.copied_config(),
+            runtime: self.session.runtime_env(),
         };
-        let context = self.session.task_ctx();
         for (index, draft, plan) in optimised {
-            self.stage(&mut pipeline, draft, plan, &context).await?;
+            self.stage(&mut pipeline, draft, plan).await?;
             let inserts = self.inserts.iter().filter(|(_, draft, _)| *draft == index);
             for (name, ..) in inserts {
                 let stream = pipeline.streams.len() - 1;
@@ -330,14 +337,11 @@ impl Compiler {
         Ok(pipeline)
     }
 
-    async fn stage(
-        &self,
-        pipeline: &mut Pipeline,
-        draft: Draft,
-        plan: LogicalPlan,
-        context: &Arc<TaskContext>,
-    ) -> Result<(), SqlError> {
-        let plan = CachedPlan::new(&plan, &self.session.state(), context, &self.slots)
+    async fn stage(&self, pipeline: &mut Pipeline, draft: Draft, plan: LogicalPlan) -> Result<(), SqlError> {
+        let mut read = BTreeMap::new();
+        plan::scanned(&plan, &mut read).map_err(|error| draft.at.planner(error))?;
+        let reads = read.keys().filter_map(|table| self.slots.get(table).copied()).collect();
+        let plan = CachedPlan::new(&plan, &self.session.state(), &self.slots)
             .await
             .map_err(|error| draft.at.planner(error))?;
         let output = match draft.kind {
@@ -363,7 +367,7 @@ impl Compiler {
                 Output::Partial(pipeline.views.len() - 1)
             }
         };
-        pipeline.stages.push(Stage { name: draft.name, plan, output });
+        pipeline.stages.push(Stage { name: draft.name, plan, reads, output });
         Ok(())
     }
 

@@ -416,6 +416,11 @@ fn integer(written: &str, value: Value, least: i64, most: i64) -> Result<i64, Bo
     number.filter(|number| (least..=most).contains(number)).ok_or_else(|| format!("{written} is out of range").into())
 }
 
+/// Room for an epoch a little larger than the last: growing in the middle copies everything.
+fn roomy(bytes: usize) -> usize {
+    bytes + bytes / 8
+}
+
 impl Column {
     fn new(data_type: &DataType, rows: usize, bytes: usize) -> Column {
         match data_type {
@@ -468,12 +473,12 @@ impl Column {
         match self {
             Column::Text(builder) => {
                 let array = builder.finish();
-                *builder = StringBuilder::with_capacity(rows, array.value_data().len());
+                *builder = StringBuilder::with_capacity(rows, roomy(array.value_data().len()));
                 Arc::new(array)
             }
             Column::Binary(builder) => {
                 let array = builder.finish();
-                *builder = BinaryBuilder::with_capacity(rows, array.value_data().len());
+                *builder = BinaryBuilder::with_capacity(rows, roomy(array.value_data().len()));
                 Arc::new(array)
             }
             Column::SmallInt(builder) => {

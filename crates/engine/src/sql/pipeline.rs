@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
+use datafusion::execution::TaskContext;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::prelude::SessionConfig;
 
 use super::decoder::Layout;
 use super::plan::CachedPlan;
-use super::slot::Slot;
+use super::slot::Slots;
 use super::{CompileOptions, Decoder, RunError, SqlError, ViewDef};
 use crate::sink::Target;
 
@@ -23,22 +26,26 @@ pub struct Pipeline {
     pub sinks: Vec<SinkDef>,
     /// In the order of their statements, so that what a stage reads has run before it.
     pub(super) stages: Vec<Stage>,
-    /// By source index.
-    pub(super) inputs: Vec<Arc<Slot>>,
-    /// The slots belong to one epoch at a time.
-    pub(super) running: tokio::sync::Mutex<()>,
+    /// Slot numbers by source index.
+    pub(super) inputs: Vec<usize>,
+    /// How many slots a run needs.
+    pub(super) slots: usize,
+    pub(super) session: SessionConfig,
+    pub(super) runtime: Arc<RuntimeEnv>,
 }
 
 /// One cached plan.
 pub(super) struct Stage {
     pub name: String,
     pub plan: CachedPlan,
+    /// Slot numbers.
+    pub reads: Vec<usize>,
     pub output: Output,
 }
 
 pub(super) enum Output {
     /// A stateless view that later stages read.
-    Slot(Arc<Slot>),
+    Slot(usize),
     /// By index into `Pipeline::streams`.
     Stream(usize),
     /// By index into `Pipeline::views`.
@@ -110,44 +117,73 @@ impl Pipeline {
         super::compile::compile(sql, options).await
     }
 
-    /// Runs all cached plans over the decoded rows of one epoch, one batch per source. Calls wait for each other.
+    /// Runs all cached plans over the decoded rows of one epoch, one batch per source.
     pub async fn run(&self, inputs: Vec<RecordBatch>) -> Result<EpochRows, RunError> {
-        if inputs.len() != self.inputs.len() {
-            let message = format!("{} batches for {} sources", inputs.len(), self.inputs.len());
-            return Err(RunError::new(&self.name, message));
-        }
-        let _alone = self.running.lock().await;
-        let _emptied = Emptied(self);
-        for (slot, batch) in self.inputs.iter().zip(inputs) {
-            slot.fill(vec![batch]);
-        }
         let mut rows =
             EpochRows { streams: vec![Vec::new(); self.streams.len()], partials: vec![Vec::new(); self.views.len()] };
+        let mut run = self.begin(inputs)?;
         for stage in &self.stages {
-            let batches =
-                stage.plan.run().await.map_err(|error| RunError::new(&stage.name, error.strip_backtrace()))?;
+            let batches = run.stage(stage).await?;
             match &stage.output {
-                Output::Slot(slot) => slot.fill(batches),
+                Output::Slot(slot) => run.slots.fill(*slot, batches),
                 Output::Stream(index) => rows.streams[*index] = batches,
                 Output::Partial(index) => rows.partials[*index] = batches,
             }
         }
         Ok(rows)
     }
-}
 
-/// Empties the slots however a run ends: an idle pipeline holds no rows.
-struct Emptied<'a>(&'a Pipeline);
-
-impl Drop for Emptied<'_> {
-    fn drop(&mut self) {
-        for slot in &self.0.inputs {
-            slot.clear();
-        }
-        for stage in &self.0.stages {
-            if let Output::Slot(slot) = &stage.output {
-                slot.clear();
+    /// The rows of one stream alone: runs the plans that lead to it.
+    pub async fn run_stream(&self, inputs: Vec<RecordBatch>, stream: usize) -> Result<Vec<RecordBatch>, RunError> {
+        let mut wanted = vec![false; self.slots];
+        let mut stages: Vec<&Stage> = Vec::new();
+        for stage in self.stages.iter().rev() {
+            let needed = match &stage.output {
+                Output::Slot(slot) => wanted[*slot],
+                Output::Stream(index) => *index == stream,
+                Output::Partial(_) => false,
+            };
+            if needed {
+                stage.reads.iter().for_each(|slot| wanted[*slot] = true);
+                stages.push(stage);
             }
         }
+        let mut run = self.begin(inputs)?;
+        for stage in stages.into_iter().rev() {
+            let batches = run.stage(stage).await?;
+            match &stage.output {
+                Output::Slot(slot) => run.slots.fill(*slot, batches),
+                _ => return Ok(batches),
+            }
+        }
+        Err(RunError::new(&self.name, format!("there is no stream {stream}")))
+    }
+
+    fn begin(&self, inputs: Vec<RecordBatch>) -> Result<Run, RunError> {
+        if inputs.len() != self.inputs.len() {
+            let message = format!("{} batches for {} sources", inputs.len(), self.inputs.len());
+            return Err(RunError::new(&self.name, message));
+        }
+        let slots = Arc::new(Slots::new(self.slots));
+        for (slot, batch) in self.inputs.iter().zip(inputs) {
+            slots.fill(*slot, vec![batch]);
+        }
+        let session = self.session.clone().with_extension(slots.clone());
+        // Physical plans carry their functions themselves.
+        let context = TaskContext::default().with_session_config(session).with_runtime(self.runtime.clone());
+        Ok(Run { slots, context: Arc::new(context) })
+    }
+}
+
+/// One run of the plans: its rows so far.
+struct Run {
+    slots: Arc<Slots>,
+    context: Arc<TaskContext>,
+}
+
+impl Run {
+    async fn stage(&mut self, stage: &Stage) -> Result<Vec<RecordBatch>, RunError> {
+        let ran = stage.plan.run(&self.slots, &self.context).await;
+        ran.map_err(|error| RunError::new(&stage.name, error.strip_backtrace()))
     }
 }

@@ -22,7 +22,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 
 use super::error::{At, SqlError};
 use super::lookup::{LookupNode, LookupPlanner, LookupTable};
-use super::slot::Slot;
+use super::slot::Slots;
 use super::timestamp_type;
 
 /// Rows up to which an epoch stays one batch.
@@ -237,14 +237,13 @@ pub fn scanned(plan: &LogicalPlan, into: &mut BTreeMap<String, BTreeSet<String>>
 pub enum CachedPlan {
     /// Nothing but a choice of columns.
     Columns {
-        slot: Arc<Slot>,
+        slot: usize,
         schema: SchemaRef,
         columns: Vec<String>,
     },
     Template {
         template: Arc<dyn ExecutionPlan>,
         schema: SchemaRef,
-        context: Arc<TaskContext>,
     },
 }
 
@@ -252,14 +251,13 @@ impl CachedPlan {
     pub async fn new(
         optimised: &LogicalPlan,
         state: &SessionState,
-        context: &Arc<TaskContext>,
-        slots: &BTreeMap<String, Arc<Slot>>,
+        slots: &BTreeMap<String, usize>,
     ) -> Result<CachedPlan> {
         let schema: SchemaRef = Arc::new(optimised.schema().as_arrow().clone());
         if let Some((table, columns)) = columns_only(optimised)
             && let Some(slot) = slots.get(&table)
         {
-            return Ok(CachedPlan::Columns { slot: slot.clone(), schema, columns });
+            return Ok(CachedPlan::Columns { slot: *slot, schema, columns });
         }
         let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(LookupPlanner)]);
         let template = planner.create_physical_plan(optimised, state).await?;
@@ -267,7 +265,7 @@ impl CachedPlan {
         if partitions != 1 {
             return Err(DataFusionError::Internal(format!("a plan has {partitions} partitions")));
         }
-        Ok(CachedPlan::Template { template, schema, context: context.clone() })
+        Ok(CachedPlan::Template { template, schema })
     }
 
     pub fn schema(&self) -> &SchemaRef {
@@ -276,11 +274,11 @@ impl CachedPlan {
         }
     }
 
-    /// Over what the slots hold; batches without rows are left out.
-    pub async fn run(&self) -> Result<Vec<RecordBatch>> {
+    /// Over what `slots` hold, which `context` carries too; batches without rows are left out.
+    pub async fn run(&self, slots: &Slots, context: &Arc<TaskContext>) -> Result<Vec<RecordBatch>> {
         match self {
-            CachedPlan::Columns { slot, schema, columns } => slot.read_as(schema, columns),
-            CachedPlan::Template { template, schema, context } => {
+            CachedPlan::Columns { slot, schema, columns } => slots.read_as(*slot, schema, columns),
+            CachedPlan::Template { template, schema } => {
                 let plan = reset_plan_states(template.clone())?;
                 let batches = common::collect(plan.execute(0, context.clone())?).await?;
                 let filled = batches.into_iter().filter(|batch| batch.num_rows() > 0);

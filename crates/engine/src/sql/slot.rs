@@ -1,7 +1,10 @@
-//! Slots: where a cached plan's leaf finds the rows of the epoch at hand.
+//! Slots: where a cached plan's leaf finds the rows of the run at hand.
+//!
+//! A plan only has a slot's number. The rows come with the run, in its task context, so a plan may run for the newest
+//! epoch and for an old one at the same time.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
@@ -15,29 +18,36 @@ use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, ReplaceChildrenOptions};
 use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
-use parking_lot::Mutex;
 
-/// The rows of one source or stateless view, for one epoch.
-#[derive(Debug, Default)]
-pub struct Slot(Mutex<Vec<RecordBatch>>);
+/// The rows of every source and stateless view in one run, by slot number.
+#[derive(Debug)]
+pub struct Slots(Vec<OnceLock<Vec<RecordBatch>>>);
 
-impl Slot {
-    pub fn fill(&self, batches: Vec<RecordBatch>) {
-        *self.0.lock() = batches;
+impl Slots {
+    pub fn new(count: usize) -> Slots {
+        Slots((0..count).map(|_| OnceLock::new()).collect())
     }
-    pub fn clear(&self) {
-        self.0.lock().clear();
+
+    /// Each slot is filled once.
+    pub fn fill(&self, slot: usize, batches: Vec<RecordBatch>) {
+        let filled = self.0[slot].set(batches);
+        debug_assert!(filled.is_ok(), "slot {slot} was filled before");
     }
+
+    fn batches(&self, slot: usize) -> &[RecordBatch] {
+        self.0[slot].get().map_or(&[], Vec::as_slice)
+    }
+
     /// The slot's rows with the columns of `schema`, found by name: a slot holds the columns that its readers need, the
     /// table that was planned over had all.
-    fn read(&self, schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
+    fn read(&self, slot: usize, schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
         let names: Vec<&String> = schema.fields().iter().map(|field| field.name()).collect();
-        self.0.lock().iter().map(|batch| select(batch, schema, &names)).collect()
+        self.batches(slot).iter().map(|batch| select(batch, schema, &names)).collect()
     }
+
     /// The slot's `columns` under the names of `schema`; batches without rows are left out.
-    pub fn read_as(&self, schema: &SchemaRef, columns: &[String]) -> Result<Vec<RecordBatch>> {
-        let slot = self.0.lock();
-        let filled = slot.iter().filter(|batch| batch.num_rows() > 0);
+    pub fn read_as(&self, slot: usize, schema: &SchemaRef, columns: &[String]) -> Result<Vec<RecordBatch>> {
+        let filled = self.batches(slot).iter().filter(|batch| batch.num_rows() > 0);
         filled.map(|batch| select(batch, schema, columns)).collect()
     }
 }
@@ -55,7 +65,7 @@ fn select(batch: &RecordBatch, schema: &SchemaRef, names: &[impl AsRef<str>]) ->
 #[derive(Debug)]
 pub struct SlotTable {
     pub schema: SchemaRef,
-    pub slot: Arc<Slot>,
+    pub slot: usize,
 }
 
 #[async_trait]
@@ -77,19 +87,19 @@ impl TableProvider for SlotTable {
             Some(indices) => Arc::new(self.schema.project(indices)?),
             None => self.schema.clone(),
         };
-        Ok(Arc::new(SlotExec::new(schema, self.slot.clone())))
+        Ok(Arc::new(SlotExec::new(schema, self.slot)))
     }
 }
 
 /// The leaf of a cached plan.
 #[derive(Debug)]
 struct SlotExec {
-    slot: Arc<Slot>,
+    slot: usize,
     properties: Arc<PlanProperties>,
 }
 
 impl SlotExec {
-    fn new(schema: SchemaRef, slot: Arc<Slot>) -> SlotExec {
+    fn new(schema: SchemaRef, slot: usize) -> SlotExec {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(schema),
             Partitioning::UnknownPartitioning(1),
@@ -132,11 +142,14 @@ impl ExecutionPlan for SlotExec {
     ) -> Result<TreeNodeRecursion> {
         Ok(TreeNodeRecursion::Continue)
     }
-    fn execute(&self, partition: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         if partition != 0 {
             return Err(DataFusionError::Internal(format!("a slot has one partition, asked for {partition}")));
         }
+        let Some(slots) = context.session_config().get_extension::<Slots>() else {
+            return Err(DataFusionError::Internal("a cached plan runs only with the slots of a run".to_string()));
+        };
         let schema = self.schema();
-        Ok(Box::pin(MemoryStream::try_new(self.slot.read(&schema)?, schema, None)?))
+        Ok(Box::pin(MemoryStream::try_new(slots.read(self.slot, &schema)?, schema, None)?))
     }
 }

@@ -30,7 +30,7 @@ pub(in crate::engine) enum Start {
 impl Runner {
     pub(in crate::engine) fn recover(
         log: Arc<Log>,
-        pipeline: Pipeline,
+        pipeline: Arc<Pipeline>,
         config: EngineConfig,
     ) -> Result<(Runner, Start), EngineError> {
         let identity =
@@ -104,6 +104,7 @@ impl Runner {
             view.publish_all()?;
         }
         runner.publish();
+        runner.hold();
         Ok((runner, start))
     }
 

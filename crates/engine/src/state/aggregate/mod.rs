@@ -4,14 +4,17 @@
 //! format; groups live in a slab, found through a hash table. An epoch's delta holds, for each group it touched, what the
 //! epoch added: counts and sums of the epoch alone, values that were new to the distinct sets. Merging a delta and
 //! applying the rows lead to the same state.
+//!
+//! A window that takes no more rows is sealed: of its distinct sets only the counts stay.
 
 mod state;
 mod update;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, new_empty_array};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::array::{ArrayRef, AsArray, new_empty_array};
+use arrow::datatypes::{DataType, SchemaRef, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use arrow::row::{RowConverter, Rows, SortField};
@@ -37,6 +40,9 @@ pub struct Shape {
     pub schema: SchemaRef,
     pub group_count: usize,
     pub aggregates: Vec<Aggregate>,
+    /// Each group lies in one window, whose end (microseconds, UTC) is the last column of the partial batch, and which
+    /// takes no rows from some time on.
+    pub seals: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +59,8 @@ struct Group {
     hash: u64,
     /// Clock of the last epoch that had a row for it.
     touched_ms: i64,
+    /// [`NO_WINDOW`] where windows are not sealed.
+    window_end_us: i64,
     states: Box<[State]>,
     /// Place in the epoch's delta, valid while `epoch` is the current one.
     delta: u32,
@@ -78,10 +86,14 @@ pub struct Groups {
     free: Vec<u32>,
     /// Slots changed since the last [`Groups::take_changes`]; some may have been removed since.
     dirty: Vec<u32>,
+    /// Slots of groups with distinct sets, by the end of their window; some may have been removed since.
+    unsealed: BTreeMap<i64, Vec<u32>>,
     bytes: usize,
     epoch: u64,
     hasher: foldhash::fast::FixedState,
 }
+
+const NO_WINDOW: i64 = i64::MAX;
 
 /// Groups' keys, and row by row with them their columns and aggregate values.
 pub type Evaluated = (Vec<Arc<[u8]>>, RecordBatch);
@@ -105,6 +117,7 @@ impl Groups {
             slots: Vec::new(),
             free: Vec::new(),
             dirty: Vec::new(),
+            unsealed: BTreeMap::new(),
             bytes: 0,
             epoch: 0,
             hasher: foldhash::fast::FixedState::with_seed(0),
@@ -131,6 +144,7 @@ impl Groups {
                 self.dirty.push(delta.slot);
             }
             put_bytes(out, &group.key);
+            out.extend_from_slice(&group.window_end_us.to_le_bytes());
             delta.states.iter().for_each(|state| state.encode(out));
             for (state, added) in group.states.iter_mut().zip(&delta.states) {
                 self.bytes += state.merge(added);
@@ -154,6 +168,7 @@ impl Groups {
         for group in self.slots.iter().flatten() {
             out.extend_from_slice(&group.touched_ms.to_le_bytes());
             put_bytes(out, &group.key);
+            out.extend_from_slice(&group.window_end_us.to_le_bytes());
             group.states.iter().for_each(|state| state.encode(out));
         }
     }
@@ -169,21 +184,38 @@ impl Groups {
     }
 
     fn merge_group(&mut self, reader: &mut Reader<'_>, touched_ms: i64) -> Result<(), StateError> {
-        let slot = self.find_or_insert(reader.bytes()?, touched_ms);
+        let key = reader.bytes()?;
+        let slot = self.find_or_insert(key, touched_ms, reader.i64()?);
         let mut added = 0;
         for (index, aggregate) in self.shape.aggregates.iter().enumerate() {
             let state = State::decode(aggregate.kind, reader)?;
             let group = self.slots[slot as usize].as_mut().expect("the slot was just filled");
             added += group.states[index].merge(&state);
-            if let State::Distinct(values) = &state {
-                let State::Distinct(seen) = &mut group.states[index] else { return Err(Corrupt.into()) };
-                let before = seen.len();
-                seen.extend(values.iter().copied());
-                added += (seen.len() - before) * state::DISTINCT_BYTES;
+            match (&mut group.states[index], state) {
+                (State::Distinct(seen), State::Distinct(values)) => {
+                    let before = seen.len();
+                    seen.extend(values);
+                    added += (seen.len() - before) * state::DISTINCT_BYTES;
+                }
+                (held, sealed @ State::Sealed(_)) => *held = sealed,
+                (_, State::Distinct(_)) => return Err(Corrupt.into()),
+                _ => {}
             }
         }
         self.bytes += added;
         Ok(())
+    }
+
+    /// Seals the groups of windows that end at or before `horizon_us`: no row may come for them any more.
+    pub fn seal(&mut self, horizon_us: i64) {
+        while let Some(entry) = self.unsealed.first_entry().filter(|entry| *entry.key() <= horizon_us) {
+            let (window_end_us, slots) = entry.remove_entry();
+            for slot in slots {
+                let group = self.slots[slot as usize].as_mut().filter(|group| group.window_end_us == window_end_us);
+                let freed: usize = group.map_or(0, |group| group.states.iter_mut().map(State::seal).sum());
+                self.bytes -= freed;
+            }
+        }
     }
 
     /// Removes groups without a row for `retention_ms`, then the oldest ones until the state fits `budget_bytes`.
@@ -277,24 +309,29 @@ impl Groups {
             Some(keys) => Some(keys.convert_columns(&batch.columns()[..self.shape.group_count])?),
             None => None,
         };
+        let ends = self
+            .shape
+            .seals
+            .then(|| batch.column(batch.num_columns() - 1).as_primitive::<TimestampMicrosecondType>().clone());
         for row in 0..batch.num_rows() {
+            let window_end_us = ends.as_ref().map_or(NO_WINDOW, |ends| ends.value(row));
             let slot = match &rows {
-                Some(rows) => self.find_or_insert(rows.row(row).data(), clock_ms),
-                None => self.find_or_insert(&[], clock_ms),
+                Some(rows) => self.find_or_insert(rows.row(row).data(), clock_ms, window_end_us),
+                None => self.find_or_insert(&[], clock_ms, window_end_us),
             };
             let epoch = self.epoch;
             let group = self.slots[slot as usize].as_mut().expect("the slot was just filled");
             if group.epoch != epoch {
                 group.epoch = epoch;
                 group.delta = deltas.len() as u32;
-                deltas.push(GroupDelta { slot, states: fresh(&self.shape.aggregates) });
+                deltas.push(GroupDelta { slot, states: states(&self.shape.aggregates, State::new_delta) });
             }
             of_row.push(group.delta);
         }
         Ok(())
     }
 
-    fn find_or_insert(&mut self, key: &[u8], touched_ms: i64) -> u32 {
+    fn find_or_insert(&mut self, key: &[u8], touched_ms: i64, window_end_us: i64) -> u32 {
         let hash = std::hash::BuildHasher::hash_one(&self.hasher, key);
         let slots = &self.slots;
         let found = self.table.find(hash, |slot| {
@@ -306,9 +343,11 @@ impl Groups {
             }
             return slot;
         }
-        let states = fresh(&self.shape.aggregates);
+        let states = states(&self.shape.aggregates, State::new);
         self.bytes += GROUP_BYTES + key.len() + states.len() * size_of::<State>();
-        let group = Group { key: Arc::from(key), hash, touched_ms, states, delta: 0, epoch: 0, dirty: false };
+        let sets = states.iter().any(|state| matches!(state, State::Distinct(_)));
+        let key = Arc::from(key);
+        let group = Group { key, hash, touched_ms, window_end_us, states, delta: 0, epoch: 0, dirty: false };
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.slots[slot as usize] = Some(group);
@@ -319,6 +358,9 @@ impl Groups {
                 (self.slots.len() - 1) as u32
             }
         };
+        if sets && window_end_us != NO_WINDOW {
+            self.unsealed.entry(window_end_us).or_default().push(slot);
+        }
         let slots = &self.slots;
         self.table.insert_unique(hash, slot, |slot| slots[*slot as usize].as_ref().map_or(0, |group| group.hash));
         slot
@@ -336,8 +378,8 @@ impl Groups {
     }
 }
 
-fn fresh(aggregates: &[Aggregate]) -> Box<[State]> {
-    aggregates.iter().map(|aggregate| State::new(aggregate.kind)).collect()
+fn states(aggregates: &[Aggregate], new: impl Fn(Kind) -> State) -> Box<[State]> {
+    aggregates.iter().map(|aggregate| new(aggregate.kind)).collect()
 }
 
 #[cfg(test)]

@@ -30,6 +30,8 @@ pub(super) type DistinctSet = HashSet<u128, foldhash::fast::FixedState>;
 
 /// Of one value in a distinct set, with the set's spare room.
 pub(super) const DISTINCT_BYTES: usize = 24;
+/// In place of a set's length: it is sealed. No set has so many values.
+const SEALED: u32 = u32::MAX;
 
 /// A count or sum starts at nothing; `None` means that no value came (SQL's NULL).
 #[derive(Debug, Clone)]
@@ -42,6 +44,10 @@ pub(super) enum State {
     Text { value: Option<Box<str>>, largest: bool },
     Average { sum: f64, count: i64 },
     Distinct(DistinctSet),
+    /// A distinct set that takes no more: how many values it had.
+    Sealed(i64),
+    /// In a delta: the values that were new to the group's set, each once.
+    Added(Vec<u128>),
 }
 
 impl State {
@@ -58,6 +64,14 @@ impl State {
             Kind::MinText => State::Text { value: None, largest: false },
             Kind::MaxText => State::Text { value: None, largest: true },
             Kind::Average => State::Average { sum: 0.0, count: 0 },
+        }
+    }
+
+    /// What an epoch adds to a state of this kind: nothing yet.
+    pub(super) fn new_delta(kind: Kind) -> State {
+        match kind {
+            Kind::CountDistinct => State::Added(Vec::new()),
+            other => State::new(other),
         }
     }
 
@@ -90,6 +104,14 @@ impl State {
         0
     }
 
+    /// Keeps only the answer of a distinct set; returns how many bytes that freed.
+    pub(super) fn seal(&mut self) -> usize {
+        let State::Distinct(values) = self else { return 0 };
+        let count = values.len();
+        *self = State::Sealed(count as i64);
+        count * DISTINCT_BYTES
+    }
+
     pub(super) fn extra_bytes(&self) -> usize {
         match self {
             State::Distinct(values) => values.len() * DISTINCT_BYTES,
@@ -115,12 +137,11 @@ impl State {
                 out.extend_from_slice(&sum.to_le_bytes());
                 out.extend_from_slice(&count.to_le_bytes());
             }
-            State::Distinct(values) => {
-                out.extend_from_slice(&(values.len() as u32).to_le_bytes());
-                out.reserve(values.len() * 16);
-                for value in values {
-                    out.extend_from_slice(&value.to_le_bytes());
-                }
+            State::Distinct(values) => encode_values(values.len(), values.iter(), out),
+            State::Added(values) => encode_values(values.len(), values.iter(), out),
+            State::Sealed(count) => {
+                out.extend_from_slice(&SEALED.to_le_bytes());
+                out.extend_from_slice(&count.to_le_bytes());
             }
         }
     }
@@ -150,14 +171,24 @@ impl State {
                 *count = reader.i64()?;
             }
             State::Distinct(values) => {
-                let count = reader.u32()? as usize;
-                for chunk in reader.take(count.checked_mul(16).ok_or(Corrupt)?)?.as_chunks::<16>().0 {
+                let count = reader.u32()?;
+                if count == SEALED {
+                    return Ok(State::Sealed(reader.i64()?));
+                }
+                for chunk in reader.take((count as usize).checked_mul(16).ok_or(Corrupt)?)?.as_chunks::<16>().0 {
                     values.insert(u128::from_le_bytes(*chunk));
                 }
             }
+            State::Added(_) | State::Sealed(_) => {}
         }
         Ok(state)
     }
+}
+
+fn encode_values<'a>(count: usize, values: impl Iterator<Item = &'a u128>, out: &mut Vec<u8>) {
+    out.extend_from_slice(&(count as u32).to_le_bytes());
+    out.reserve(count * 16);
+    values.for_each(|value| out.extend_from_slice(&value.to_le_bytes()));
 }
 
 pub(super) fn fold_integer(value: &mut Option<i64>, other: i64, largest: bool) {
@@ -198,6 +229,7 @@ pub(super) fn evaluate<'a>(
             Arc::new(Int64Array::from_iter(states.map(|state| match state {
                 State::Count(count) => Some(*count),
                 State::Distinct(values) => Some(values.len() as i64),
+                State::Sealed(count) => Some(*count),
                 State::SumInteger(value) | State::Integer { value, .. } => *value,
                 _ => None,
             })))

@@ -25,6 +25,7 @@ fn shape() -> Shape {
             aggregate(Kind::Average, DataType::Float64),
             aggregate(Kind::CountDistinct, DataType::Int64),
         ],
+        seals: false,
     }
 }
 
@@ -133,4 +134,50 @@ fn groups_leave_by_age_and_by_budget() {
     assert_eq!(table(&groups).into_keys().flatten().collect::<Vec<_>>(), ["c", "d"]);
     assert_eq!(groups.expire(10_000, 10, budget).len(), 2);
     assert_eq!(groups.size_bytes(), 0);
+}
+
+#[test]
+fn a_sealed_window_keeps_its_answers_and_frees_its_sets() {
+    let ends = |ends: &[i64]| Arc::new(arrow::array::TimestampMicrosecondArray::from(ends.to_vec())) as ArrayRef;
+    let window = |rows: &[(Option<String>, Option<i64>)], end: i64| {
+        let rows = batch(rows);
+        let mut fields: Vec<Arc<Field>> = rows.schema().fields().to_vec();
+        let end = ends(&vec![end; rows.num_rows()]);
+        fields.push(Arc::new(Field::new("__window_end", end.data_type().clone(), false)));
+        let mut columns = rows.columns().to_vec();
+        columns.push(end);
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
+    };
+    let rows = |key: &str, values: std::ops::Range<i64>| -> Vec<(Option<String>, Option<i64>)> {
+        values.map(|value| (Some(key.to_owned()), Some(value))).collect()
+    };
+    let seals = Shape { seals: true, ..shape() };
+    let mut groups = Groups::new(seals.clone(), [3; 16]).unwrap();
+    let mut delta = Vec::new();
+    let batches = [window(&rows("old", 0..100), 10), window(&rows("young", 0..50), 20)];
+    groups.apply(&batches, 1, &mut delta).unwrap();
+    let (before, bytes) = (table(&groups), groups.size_bytes());
+
+    groups.seal(9);
+    assert_eq!(groups.size_bytes(), bytes);
+    groups.seal(10);
+    assert_eq!(groups.size_bytes(), bytes - 100 * state::DISTINCT_BYTES);
+    assert_eq!(table(&groups), before);
+
+    // A checkpoint has the sealed window, and what comes after it adds to the open one.
+    let mut checkpoint = Vec::new();
+    groups.checkpoint(&mut checkpoint);
+    let mut restored = Groups::new(seals.clone(), [3; 16]).unwrap();
+    restored.restore(&checkpoint).unwrap();
+    assert_eq!((table(&restored), restored.size_bytes()), (before.clone(), groups.size_bytes()));
+    for groups in [&mut groups, &mut restored] {
+        groups.apply(&[window(&rows("young", 40..60), 20)], 2, &mut Vec::new()).unwrap();
+    }
+    assert_eq!(table(&restored)[&Some("young".to_owned())].5, 60);
+    restored.seal(20);
+    assert_eq!(table(&restored), table(&groups));
+
+    let mut merged = Groups::new(seals, [3; 16]).unwrap();
+    merged.merge(&delta).unwrap();
+    assert_eq!(table(&merged), before);
 }

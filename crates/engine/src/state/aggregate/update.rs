@@ -104,10 +104,10 @@ impl Groups {
             let Some(hash) = hash else { continue };
             let delta = &mut deltas[*delta as usize];
             let group = self.slots[delta.slot as usize].as_mut().expect("a group of this epoch is live");
-            if let (State::Distinct(seen), State::Distinct(new)) = (&mut group.states[index], &mut delta.states[index])
+            if let (State::Distinct(seen), State::Added(new)) = (&mut group.states[index], &mut delta.states[index])
                 && seen.insert(hash)
             {
-                new.insert(hash);
+                new.push(hash);
                 added += DISTINCT_BYTES;
             }
         }

@@ -40,7 +40,8 @@ pub struct DedupConfig {
 
 impl Default for DedupConfig {
     fn default() -> Self {
-        DedupConfig { window_ms: 24 * 3600 * 1000, budget_ids: 32 << 20, run_ids: 512 << 10, generation_runs: 16 }
+        // With the largest epoch on top the memory's table is exactly as full as it may be before it doubles.
+        DedupConfig { window_ms: 24 * 3600 * 1000, budget_ids: 32 << 20, run_ids: 384 << 10, generation_runs: 16 }
     }
 }
 
