@@ -61,7 +61,9 @@ impl Filter {
     /// `json`: the record's value, where it is JSON.
     pub fn takes(&self, record: &Incoming, json: Option<&Value>) -> bool {
         match self {
-            Filter::Text(text) => [&record.key, &record.value].into_iter().flatten().any(|it| contains(it, text.as_bytes())),
+            Filter::Text(text) => {
+                [&record.key, &record.value].into_iter().flatten().any(|it| contains(it, text.as_bytes()))
+            }
             Filter::Field { path, operator, operand } => {
                 let field = json.and_then(|json| path.iter().try_fold(json, |value, name| value.get(name)));
                 matches(field, *operator, operand)
@@ -114,12 +116,23 @@ mod tests {
     fn fields_and_text_are_told_apart() {
         let value = r#"{"type":"play","position_ms":1500,"at":"2026-01-02","metadata":{"quality":"1080p"},"x":null}"#;
         for yes in [
-            "play", "user-7", "type=play", "type!=pause", "position_ms>=1500", "position_ms<2e3", "position_ms=1500.0",
-            "metadata.quality~1080", "at>2026-01-01", "missing!=1", "\"type\":\"play\"",
+            "play",
+            "user-7",
+            "type=play",
+            "type!=pause",
+            "position_ms>=1500",
+            "position_ms<2e3",
+            "position_ms=1500.0",
+            "metadata.quality~1080",
+            "at>2026-01-01",
+            "missing!=1",
+            "\"type\":\"play\"",
         ] {
             assert!(takes(yes, value), "{yes}");
         }
-        for no in ["pause", "type=pause", "type!=play", "position_ms>1500", "missing=1", "x=null", "metadata.quality.deep=1"] {
+        for no in
+            ["pause", "type=pause", "type!=play", "position_ms>1500", "missing=1", "x=null", "metadata.quality.deep=1"]
+        {
             assert!(!takes(no, value), "{no}");
         }
         assert!(takes("not json", "not json") && !takes("type=play", "not json"));

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use playhouse_client::fetch::Incoming;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::broker::BrokerArgs;
 use super::filter::Filter;
@@ -113,10 +115,14 @@ impl Screen {
     }
 
     fn show(&mut self, args: &Args, record: &Incoming) -> std::io::Result<()> {
-        let value = record.value.as_deref().and_then(|value| serde_json::from_slice::<Value>(value).ok());
-        if !args.filter.iter().all(|filter| filter.takes(record, value.as_ref())) {
-            return Ok(());
+        if !args.filter.is_empty() {
+            let value = record.value.as_deref().and_then(|value| serde_json::from_slice::<Value>(value).ok());
+            if !args.filter.iter().all(|filter| filter.takes(record, value.as_ref())) {
+                return Ok(());
+            }
         }
+        // As it was sent: fields in their order, numbers with their digits.
+        let value = record.value.as_deref().and_then(|value| serde_json::from_slice::<&RawValue>(value).ok());
         if self.rate > 0 {
             if self.second.elapsed() >= Duration::from_secs(1) {
                 self.tell_left_out()?;
@@ -130,13 +136,14 @@ impl Screen {
         }
         self.shown += 1;
         if args.json {
-            return writeln!(self.out, "{}", document(&args.topic, record, value));
+            serde_json::to_writer(&mut self.out, &Document::new(&args.topic, record, value))?;
+            return writeln!(self.out);
         }
         let key = record.key.as_deref().map(readable).unwrap_or_default();
         let place = format!("{}/{}/{}", args.topic, record.partition, record.offset);
         let body = match (value, &record.value) {
-            (Some(json), _) if self.pretty => format!("{json:#}"),
-            (Some(json), _) => json.to_string(),
+            (Some(json), _) if self.pretty => indented(json.get()),
+            (Some(json), _) => json.get().to_owned(),
             (None, Some(bytes)) => readable(bytes),
             (None, None) => "null".to_owned(),
         };
@@ -158,18 +165,92 @@ impl Screen {
     }
 }
 
-fn document(topic: &str, record: &Incoming, value: Option<Value>) -> Value {
-    let text = |bytes: &Option<Vec<u8>>| bytes.as_deref().map(readable);
-    let headers = record.headers.iter().map(|(name, value)| json!({"name": name, "value": text(value)}));
-    json!({
-        "topic": topic,
-        "partition": record.partition,
-        "offset": record.offset,
-        "time": time(record.timestamp_ms),
-        "key": text(&record.key),
-        "headers": headers.collect::<Vec<_>>(),
-        "value": value.or_else(|| text(&record.value).map(Value::String)),
-    })
+#[derive(Serialize)]
+struct Document<'a> {
+    topic: &'a str,
+    partition: i32,
+    offset: i64,
+    time: String,
+    key: Option<String>,
+    headers: Vec<Header<'a>>,
+    /// JSON as it was sent, or a text.
+    value: Option<Body<'a>>,
+}
+
+#[derive(Serialize)]
+struct Header<'a> {
+    name: &'a str,
+    value: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Body<'a> {
+    Json(&'a RawValue),
+    Text(String),
+}
+
+impl<'a> Document<'a> {
+    fn new(topic: &'a str, record: &'a Incoming, value: Option<&'a RawValue>) -> Document<'a> {
+        let text = |bytes: &Option<Vec<u8>>| bytes.as_deref().map(readable);
+        let headers = record.headers.iter().map(|(name, value)| Header { name, value: text(value) });
+        Document {
+            topic,
+            partition: record.partition,
+            offset: record.offset,
+            time: time(record.timestamp_ms),
+            key: text(&record.key),
+            headers: headers.collect(),
+            value: value.map(Body::Json).or_else(|| text(&record.value).map(Body::Text)),
+        }
+    }
+}
+
+/// Valid JSON over several lines, nothing else changed.
+fn indented(json: &str) -> String {
+    let (mut out, mut depth, mut in_text, mut escaped) = (String::new(), 0_usize, false, false);
+    let mut letters = json.chars().filter(|c| *c != '\r' && *c != '\n').peekable();
+    let line = |out: &mut String, depth: usize| {
+        out.push('\n');
+        out.extend(std::iter::repeat_n("  ", depth));
+    };
+    while let Some(letter) = letters.next() {
+        if in_text {
+            in_text = escaped || letter != '"';
+            escaped = !escaped && letter == '\\';
+            out.push(letter);
+            continue;
+        }
+        match letter {
+            ' ' | '\t' => {}
+            '{' | '[' => {
+                while letters.next_if(|next| next.is_ascii_whitespace()).is_some() {}
+                out.push(letter);
+                match letters.next_if(|next| matches!(next, '}' | ']')) {
+                    Some(end) => out.push(end),
+                    None => {
+                        depth += 1;
+                        line(&mut out, depth);
+                    }
+                }
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                line(&mut out, depth);
+                out.push(letter);
+            }
+            ',' => {
+                out.push(letter);
+                line(&mut out, depth);
+            }
+            ':' => out.push_str(": "),
+            _ => {
+                in_text = letter == '"';
+                out.push(letter);
+            }
+        }
+    }
+    out
 }
 
 fn time(ms: i64) -> String {
@@ -184,5 +265,17 @@ fn readable(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) if !text.chars().any(|c| c.is_control() && c != '\n' && c != '\t') => text.to_owned(),
         _ => bytes.escape_ascii().to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_laid_out_and_otherwise_left_as_it_is() {
+        let sent = r#"{"b": 1.50,"a":[ ],"text":"{\"x\": [1,2]}\\","list":[1,{"y":null}]}"#;
+        let shown = "{\n  \"b\": 1.50,\n  \"a\": [],\n  \"text\": \"{\\\"x\\\": [1,2]}\\\\\",\n  \"list\": [\n    1,\n    {\n      \"y\": null\n    }\n  ]\n}";
+        assert_eq!(indented(sent), shown);
     }
 }

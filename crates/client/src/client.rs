@@ -129,7 +129,11 @@ impl Client {
                 // Without caching: a group's coordinator is asked a few questions at most.
                 let request = FindCoordinatorRequest::default().with_key(text(group));
                 let answer = Box::pin(self.call(To::Any, FIND_COORDINATOR, &request)).await?;
-                check(answer.error_code, || format!("the coordinator of group {group:?}"), answer.error_message.as_deref())?;
+                check(
+                    answer.error_code,
+                    || format!("the coordinator of group {group:?}"),
+                    answer.error_message.as_deref(),
+                )?;
                 let address = format!("{}:{}", &*answer.host, answer.port);
                 self.brokers.insert(answer.node_id.0, address);
                 Some(answer.node_id.0)
@@ -200,7 +204,9 @@ mod tests {
 
     #[test]
     fn addresses_have_a_port() {
-        for (given, meant) in [("localhost", "localhost:9092"), ("a:1", "a:1"), ("[::1]", "[::1]:9092"), ("[::1]:7", "[::1]:7")] {
+        for (given, meant) in
+            [("localhost", "localhost:9092"), ("a:1", "a:1"), ("[::1]", "[::1]:9092"), ("[::1]:7", "[::1]:7")]
+        {
             assert_eq!(address(given).unwrap(), meant);
         }
         for wrong in ["a:b", "::1", ":9092", "a:99999"] {

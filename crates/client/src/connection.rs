@@ -35,7 +35,7 @@ impl Connection {
         let stream = timeout(patience, TcpStream::connect(address))
             .await
             .map_err(|_| Error::Timeout { address: address.to_owned(), after: patience })?
-            .map_err(|source| Error::Connect { address: address.to_owned(), source })?;
+            .map_err(|cause| Error::Connect { address: address.to_owned(), cause })?;
         let _ = stream.set_nodelay(true);
         let mut connection = Connection {
             address: address.to_owned(),
@@ -46,8 +46,7 @@ impl Connection {
         };
         let answer = connection.exchange(API_VERSIONS, &ApiVersionsRequest::default(), patience).await?;
         crate::error::check(answer.error_code, || format!("asking {address} for its versions"), None)?;
-        connection.versions =
-            answer.api_keys.iter().map(|it| (it.api_key, (it.min_version, it.max_version))).collect();
+        connection.versions = answer.api_keys.iter().map(|it| (it.api_key, (it.min_version, it.max_version))).collect();
         Ok(connection)
     }
 
@@ -108,7 +107,7 @@ impl Connection {
     }
 
     async fn send_and_receive(&mut self, frame: &[u8]) -> Result<Bytes, Error> {
-        let failed = |source| Error::Io { address: self.address.clone(), source };
+        let failed = |cause| Error::Io { address: self.address.clone(), cause };
         self.stream.write_all(frame).await.map_err(failed)?;
         let length = self.stream.read_i32().await.map_err(failed)?;
         let length = usize::try_from(length).ok().filter(|length| *length <= RESPONSE_BYTES_MAX);

@@ -9,17 +9,17 @@ use kafka_protocol::ResponseError;
 pub enum Error {
     #[error("{0:?} is not HOST:PORT")]
     Address(String),
-    #[error("cannot reach a broker at {address}: {source}")]
-    Connect { address: String, source: io::Error },
-    #[error("the connection to {address} failed: {source}")]
-    Io { address: String, source: io::Error },
+    #[error("cannot reach a broker at {address}: {cause}")]
+    Connect { address: String, cause: io::Error },
+    #[error("the connection to {address} failed: {cause}")]
+    Io { address: String, cause: io::Error },
     #[error("{address} did not answer within {} s", .after.as_secs())]
     Timeout { address: String, after: Duration },
     #[error("the broker at {address} does not know {api} in a version this client speaks")]
     Unsupported { address: String, api: &'static str },
     #[error("{address} answered with what is not a response: {reason}")]
     Protocol { address: String, reason: String },
-    #[error("{what}: {}", describe(*.code, .message.as_deref()))]
+    #[error("{}", describe(.what, *.code, .message.as_deref()))]
     Refused { what: String, code: ResponseError, message: Option<String> },
     #[error("{what}: {reason}")]
     Invalid { what: String, reason: String },
@@ -54,9 +54,10 @@ pub(crate) fn check(code: i16, what: impl Fn() -> String, message: Option<&str>)
     if code == 0 { Ok(()) } else { Err(Error::refused(what(), code, message)) }
 }
 
-fn describe(code: ResponseError, message: Option<&str>) -> String {
-    match message.filter(|message| !message.is_empty()) {
-        Some(message) => message.trim_end_matches('.').to_owned(),
+fn describe(what: &str, code: ResponseError, message: Option<&str>) -> String {
+    match message.map(|message| message.trim_end_matches('.')).filter(|message| !message.is_empty()) {
+        Some(message) if message.contains(what) => message.to_owned(),
+        Some(message) => format!("{what}: {message}"),
         // The variant's name in words: "unknown topic or partition".
         None => {
             let mut words = String::new();
@@ -66,7 +67,7 @@ fn describe(code: ResponseError, message: Option<&str>) -> String {
                 }
                 words.extend(letter.to_lowercase());
             }
-            words
+            format!("{what}: {words}")
         }
     }
 }

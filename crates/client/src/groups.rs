@@ -89,7 +89,8 @@ impl Client {
         }
         let request = DescribeGroupsRequest::default().with_groups(vec![group_id(id)]);
         let answer = self.call(to, DESCRIBE_GROUPS, &request).await?;
-        let not_found = || Error::refused(group_named(id), ResponseError::GroupIdNotFound.code(), Some("no such group"));
+        let not_found =
+            || Error::refused(group_named(id), ResponseError::GroupIdNotFound.code(), Some("no such group"));
         let group = answer.groups.into_iter().next().ok_or_else(not_found)?;
         check(group.error_code, || group_named(id), None)?;
         if &*group.group_state == "Dead" {

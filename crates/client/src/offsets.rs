@@ -42,9 +42,9 @@ impl Client {
         let described = self.topic(topic).await?;
         let mut offsets = BTreeMap::new();
         for (leader, partitions) in by_leader(&described)? {
-            let asked = partitions.into_iter().map(|index| {
-                ListOffsetsPartition::default().with_partition_index(index).with_timestamp(timestamp)
-            });
+            let asked = partitions
+                .into_iter()
+                .map(|index| ListOffsetsPartition::default().with_partition_index(index).with_timestamp(timestamp));
             let asked = ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(asked.collect());
             let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![asked]);
             let answer = self.call(To::Broker(leader), LIST_OFFSETS, &request).await?;

@@ -37,6 +37,8 @@ pub struct Producer {
     /// Id and epoch, once a broker gave them.
     identity: Option<(i64, i16)>,
     sequences: BTreeMap<i32, i32>,
+    /// By partition; asked for again after a failure.
+    leaders: BTreeMap<i32, i32>,
     turn: i32,
 }
 
@@ -68,8 +70,15 @@ impl Producer {
         } else {
             None
         };
-        let (sequences, turn) = (BTreeMap::new(), 0);
-        Ok(Producer { topic: topic.to_owned(), partitions, compression, identity, sequences, turn })
+        Ok(Producer {
+            topic: topic.to_owned(),
+            partitions,
+            compression,
+            identity,
+            sequences: BTreeMap::new(),
+            leaders: BTreeMap::new(),
+            turn: 0,
+        })
     }
 
     /// Sends all of them and waits until they are acknowledged by all replicas: one batch per partition.
@@ -84,7 +93,15 @@ impl Producer {
         for (partition, records) in parts {
             let sequence = *self.sequences.get(&partition).unwrap_or(&0);
             let batch = self.batch(&records, sequence);
-            let base_offset = client.retry(async |client| self.send_batch(client, partition, &batch).await).await?;
+            let base_offset = client
+                .retry(async |client| {
+                    let sent = self.send_batch(client, partition, &batch).await;
+                    if sent.is_err() {
+                        self.leaders.clear();
+                    }
+                    sent
+                })
+                .await?;
             // 2^31 - 1 is followed by 0.
             self.sequences.insert(partition, sequence.wrapping_add(records.len() as i32) & i32::MAX);
             sent.push(Sent { partition, base_offset, records: records.len() });
@@ -113,11 +130,14 @@ impl Producer {
         Bytes::from(builder.build())
     }
 
-    async fn send_batch(&self, client: &mut Client, partition: i32, batch: &Bytes) -> Result<i64, Error> {
-        let what = || format!("partition {partition} of topic {:?}", self.topic);
-        let topic = client.topic(&self.topic).await?;
-        let leader = topic.partitions.iter().find(|it| it.index == partition);
-        let Some(leader) = leader else {
+    async fn send_batch(&mut self, client: &mut Client, partition: i32, batch: &Bytes) -> Result<i64, Error> {
+        let topic = self.topic.clone();
+        let what = || format!("partition {partition} of topic {topic:?}");
+        if self.leaders.is_empty() {
+            let topic = client.topic(&self.topic).await?;
+            self.leaders = topic.partitions.iter().map(|it| (it.index, it.leader)).collect();
+        }
+        let Some(leader) = self.leaders.get(&partition).copied() else {
             return Err(Error::refused(what(), ResponseError::UnknownTopicOrPartition.code(), None));
         };
         let data = PartitionProduceData::default().with_index(partition).with_records(Some(batch.clone()));
@@ -126,7 +146,7 @@ impl Producer {
             .with_acks(-1)
             .with_timeout_ms(client.options.request_timeout.as_millis() as i32)
             .with_topic_data(vec![data]);
-        let answer = client.call(To::Broker(leader.leader), PRODUCE, &request).await?;
+        let answer = client.call(To::Broker(leader), PRODUCE, &request).await?;
         let answer = answer.responses.iter().flat_map(|it| &it.partition_responses).next();
         let Some(answer) = answer else {
             return Err(Error::Invalid { what: what(), reason: "the broker's answer leaves it out".to_owned() });

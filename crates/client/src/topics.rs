@@ -104,9 +104,9 @@ impl Client {
         replication_factor: Option<i16>,
         settings: &[(String, String)],
     ) -> Result<(), Error> {
-        let settings = settings.iter().map(|(name, value)| {
-            CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value)))
-        });
+        let settings = settings
+            .iter()
+            .map(|(name, value)| CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value))));
         let topic = CreatableTopic::default()
             .with_name(topic_name(name))
             .with_num_partitions(partitions.unwrap_or(-1))
@@ -116,7 +116,10 @@ impl Client {
         let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(timeout_ms);
         self.retry(async |client| {
             let answer = client.call(To::Controller, CREATE_TOPICS, &request).await?;
-            answer.topics.iter().try_for_each(|it| check(it.error_code, || topic_named(name), it.error_message.as_deref()))
+            answer
+                .topics
+                .iter()
+                .try_for_each(|it| check(it.error_code, || topic_named(name), it.error_message.as_deref()))
         })
         .await
     }
@@ -172,7 +175,11 @@ impl Client {
     }
 
     /// Sets what has a value, and puts the rest back to its default.
-    pub async fn alter_settings(&mut self, topic: &str, changes: &BTreeMap<String, Option<String>>) -> Result<(), Error> {
+    pub async fn alter_settings(
+        &mut self,
+        topic: &str,
+        changes: &BTreeMap<String, Option<String>>,
+    ) -> Result<(), Error> {
         let configs = changes.iter().map(|(name, value)| {
             AlterableConfig::default()
                 .with_name(text(name))

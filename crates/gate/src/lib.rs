@@ -21,6 +21,6 @@ mod split;
 
 pub use bad::{BAD_EVENTS_TOPIC, BadEvent, BadEvents, Stage};
 pub use gate::{Counters, Gate, GateConfig, GateError, TopicRule, is_internal};
-pub use playhouse_log::partition_of;
 pub use outcome::{EventResult, Origin, Outcome, Reason, RequestError, Status};
+pub use playhouse_log::partition_of;
 pub use produce::{ProduceError, Produced};

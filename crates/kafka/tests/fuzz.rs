@@ -17,6 +17,9 @@ use playhouse_log::batch::{BatchBuilder, Compression, Records, split_first};
 use support::{Broker, TOPIC, batch, values};
 
 const DECOMPRESSED_MAX: usize = 1 << 20;
+/// Where in a batch the bytes begin that its length, and its CRC, are of.
+const LENGTH_COVERS: usize = 12;
+const CRC_COVERS: usize = 21;
 /// What the process may grow by, far above what the budgets below allow and far below a runaway.
 const GROWTH_MAX: usize = 512 << 20;
 
@@ -222,6 +225,13 @@ fn damaged_batches_are_refused_or_read_within_the_limit() {
     while Instant::now() < end {
         let mut bytes = batches[dice.below(batches.len())].clone();
         dice.damage(&mut bytes);
+        // Mostly with a length and a CRC that fit, or nothing behind them would be reached.
+        if dice.below(8) > 0 && bytes.len() > CRC_COVERS {
+            let length = (bytes.len() - LENGTH_COVERS) as u32;
+            bytes[8..12].copy_from_slice(&length.to_be_bytes());
+            let crc = crc32c::crc32c(&bytes[CRC_COVERS..]);
+            bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+        }
         if let Ok(records) = Records::decompress(&Bytes::from(bytes), DECOMPRESSED_MAX) {
             // Ends at the first damaged record.
             let sizes = records.iter().map_while(Result::ok).map(|it| it.value.map_or(0, <[u8]>::len));

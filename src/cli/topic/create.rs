@@ -30,7 +30,9 @@ pub async fn run(args: Args) -> Result<()> {
     let made = client.create_topic(&args.topic, args.partitions, args.replication_factor, &args.set).await;
     match made {
         Ok(()) => print(&format!("made topic {}", args.topic)),
-        Err(error) if args.if_not_exists && error.code() == Some(playhouse_client::ResponseError::TopicAlreadyExists) => {
+        Err(error)
+            if args.if_not_exists && error.code() == Some(playhouse_client::ResponseError::TopicAlreadyExists) =>
+        {
             print(&format!("topic {} is there already", args.topic));
         }
         Err(error) => return Err(error.into()),

@@ -38,7 +38,14 @@ pub async fn run(args: Args) -> Result<()> {
         .map(|it| {
             let (first, next) = range(it.index);
             let leader = if it.leader < 0 { "none".to_owned() } else { it.leader.to_string() };
-            vec![it.index.to_string(), first.to_string(), next.to_string(), (next - first).to_string(), leader, list(&it.in_sync)]
+            vec![
+                it.index.to_string(),
+                first.to_string(),
+                next.to_string(),
+                (next - first).to_string(),
+                leader,
+                list(&it.in_sync),
+            ]
         })
         .collect();
     print(&table(&["partition", "first", "next", "records", "leader", "in sync"], &rows));

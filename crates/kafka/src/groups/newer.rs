@@ -1,6 +1,8 @@
 //! The coordinator's half for groups of the newer protocol: they are kept beside the classic ones, and every change of
 //! one is written next to the committed offsets before a member hears of it.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use playhouse_log::{Appended, Log};
@@ -63,8 +65,8 @@ impl Groups {
         }
         let more: usize = beat.topics.iter().flatten().map(|topic| 48 + topic.len()).sum();
         let mut newer = self.newer.lock();
-        let held: usize = newer.values().map(Group::size_bytes).sum();
-        if more > 0 && !self.has_room(&classic, held + more) {
+        let held = |newer: &HashMap<String, Group>| newer.values().map(Group::size_bytes).sum::<usize>();
+        if more > 0 && !self.has_room(&classic, held(&newer) + more) {
             return Err((ResponseError::GroupMaxSizeReached, "consumer groups have reached their memory limit".into()));
         }
         if !newer.contains_key(group_id) {
@@ -83,7 +85,10 @@ impl Groups {
             newer.remove(group_id);
         }
         drop((classic, newer));
-        self.changed.notify_one();
+        // Another heartbeat alone only moves a deadline away.
+        if !matches!(written, Ok(None)) {
+            self.changed.notify_one();
+        }
         let answer = answer?;
         let appended = written.map_err(|error| (error, "cannot write the group down".to_owned()))?;
         Ok((answer, appended))
@@ -107,10 +112,14 @@ impl Groups {
     pub(super) fn tick_newer(&self, now_ms: u64) -> Option<u64> {
         let mut newer = self.newer.lock();
         newer.retain(|id, group| {
-            if group.tick(now_ms) {
-                let _ = self.write_down(id, group);
+            group.tick(now_ms);
+            // What cannot be written now is tried again with the next change.
+            let _ = self.write_down(id, group);
+            if !group.is_empty() || self.offsets.has(id) {
+                return true;
             }
-            !group.is_empty() || self.offsets.has(id)
+            // Its last offsets have expired.
+            self.offsets.keep(id, records::Records::new(), unix_ms()).is_err()
         });
         newer.values().filter_map(Group::next_deadline_ms).min()
     }

@@ -439,8 +439,8 @@ impl Group {
             }
             Progress::Stable | Progress::Unreleased => {}
         }
-        self.changed = true;
         let before = member.assigned.clone();
+        let stood = (member.epoch, member.progress);
         let (keep, surplus): (Places, Places) = before.iter().partition(|place| member.target.contains(place));
         let (revoking, given_up): (Places, Places) =
             surplus.into_iter().partition(|place| owned.is_none_or(|owned| owned.contains(place)));
@@ -452,6 +452,7 @@ impl Group {
             member.revoking = revoking;
             member.progress = Progress::Unrevoked;
             member.revoked_by_ms = now_ms + member.rebalance_timeout_ms;
+            self.changed = true;
             return true;
         }
         let mut waits = false;
@@ -465,10 +466,13 @@ impl Group {
                 }
             }
         }
-        member.previous_epoch = member.epoch;
-        member.epoch = self.epoch;
+        if member.epoch != self.epoch {
+            (member.previous_epoch, member.epoch) = (member.epoch, self.epoch);
+        }
         member.progress = if waits { Progress::Unreleased } else { Progress::Stable };
-        member.assigned != before
+        let moved = member.assigned != before;
+        self.changed |= moved || stood != (member.epoch, member.progress);
+        moved
     }
 
     fn insert(&mut self, id: String, member: Member) {
