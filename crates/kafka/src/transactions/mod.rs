@@ -11,6 +11,8 @@
 mod records;
 mod state;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -111,6 +111,11 @@ impl SimulatedDisk {
         self.0.state.lock().dies_after = operations;
     }
 
+    /// Whether the power is off.
+    pub fn is_dead(&self) -> bool {
+        self.0.state.lock().dead
+    }
+
     /// The disk as another process finds it after this one was killed: nothing is lost, but nothing unsynced became
     /// durable either. This one is dead from now on.
     pub fn kill(&self) -> SimulatedDisk {

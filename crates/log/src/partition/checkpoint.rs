@@ -42,8 +42,12 @@ impl Checkpoint {
     pub fn load(disk: &dyn Disk, directory: &Path) -> io::Result<Option<Checkpoint>> {
         let path = directory.join(FILE);
         let Some(contents) = read_file(disk, &path)? else { return Ok(None) };
-        let checkpoint = serde_json::from_slice::<Checkpoint>(&contents).ok();
-        let known = checkpoint.filter(|checkpoint| checkpoint.magic == MAGIC && VERSIONS.contains(&checkpoint.version));
+        let (json, whole) = unsealed(&contents);
+        let checkpoint = serde_json::from_slice::<Checkpoint>(json).ok();
+        let known = checkpoint.filter(|checkpoint| {
+            // Version 1 bore no checksum.
+            checkpoint.magic == MAGIC && VERSIONS.contains(&checkpoint.version) && (whole || checkpoint.version == 1)
+        });
         if known.is_none() {
             tracing::warn!(path = %path.display(), "checkpoint is not readable: recovering from the whole partition");
         }
@@ -66,6 +70,20 @@ impl Checkpoint {
         }
         whole
     }
+}
+
+/// The contents with a line after them that tells their checksum.
+fn sealed(mut contents: Vec<u8>) -> Vec<u8> {
+    let sum = crc32c::crc32c(&contents);
+    contents.extend_from_slice(format!("\n{sum:08x}\n").as_bytes());
+    contents
+}
+
+/// The contents, and whether their checksum is there and right.
+fn unsealed(file: &[u8]) -> (&[u8], bool) {
+    let Some((contents, seal)) = file.split_last_chunk::<10>() else { return (file, false) };
+    let whole = format!("\n{:08x}\n", crc32c::crc32c(contents)).as_bytes() == seal;
+    if whole { (contents, true) } else { (file, false) }
 }
 
 /// What a partition remembers of its last checkpoint.
@@ -138,7 +156,7 @@ impl Partition {
             // A transaction index may have been created by this checkpoint.
             disk.sync_dir(&self.directory)?;
         }
-        write_atomically(disk, &self.directory.join(FILE), &serde_json::to_vec(&checkpoint)?)?;
+        write_atomically(disk, &self.directory.join(FILE), &sealed(serde_json::to_vec(&checkpoint)?))?;
         let mut state = self.state.lock();
         state.checkpoint.offset = checkpoint.recovery_point;
         state.checkpoint.told = (checkpoint.log_start_offset, checkpoint.compacted_to);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::AbortedTransaction;
-use crate::batch::{BatchHeader, Record, Records, emptied, split_first};
+use crate::batch::{BatchError, BatchHeader, Record, Records, emptied, split_first};
 use crate::segment::find_batch;
 
 /// Records larger than this when decompressed are found by their batch's time only.
@@ -12,9 +12,31 @@ const DECOMPRESS_LIMIT: usize = 128 << 20;
 struct Start {
     file: Arc<dyn DiskFile>,
     position: u64,
+    /// The last offset of the batch there, by the index.
+    indexed: Option<i64>,
     limit: u64,
     /// Where the next segment begins, if this one is closed.
     next_offset: Option<i64>,
+}
+
+impl Start {
+    /// The first batch that is wanted. An index that leads astray is not believed: then the segment is searched from its
+    /// beginning, lest records be passed over.
+    fn find(
+        &self,
+        wanted: impl Fn(&BatchHeader) -> bool,
+    ) -> io::Result<Result<Option<(u64, BatchHeader)>, BatchError>> {
+        let mut first = None;
+        let found = find_batch(&*self.file, self.position, self.limit, |header| {
+            first.get_or_insert(header.last_offset());
+            wanted(header)
+        })?;
+        if self.indexed == first || self.indexed.is_none() {
+            return Ok(found);
+        }
+        tracing::warn!(position = self.position, "a segment's index is damaged: searching without it");
+        find_batch(&*self.file, 0, self.limit, wanted)
+    }
 }
 
 /// What a reader of committed records gets.
@@ -81,8 +103,9 @@ impl Partition {
     fn read_below(&self, mut offset: i64, upper: i64, max_bytes: usize) -> Result<Bytes, ReadError> {
         loop {
             let Some(start) = self.locate(offset)? else { return Ok(Bytes::new()) };
-            let Start { file, position, limit, next_offset } = start;
-            let found = find_batch(&*file, position, limit, |header| header.last_offset() >= offset)?;
+            let Start { limit, next_offset, .. } = start;
+            let found = start.find(|header| header.last_offset() >= offset)?;
+            let file = start.file;
             let Some((position, first)) = found.map_err(|_| ReadError::Corrupt(offset))? else {
                 // Compaction may have taken the rest of a segment out.
                 let Some(next) = next_offset.filter(|next| *next > offset) else {
@@ -152,9 +175,9 @@ impl Partition {
         }
         let active = &state.active;
         if offset >= active.summary.base_offset {
-            let position = active.position_before(disk, offset)?;
+            let (position, indexed) = active.position_before(disk, offset)?;
             let (file, limit) = (self.active_file_to_read(&mut state)?, state.durable.position);
-            return Ok(Some(Start { file, position, limit, next_offset: None }));
+            return Ok(Some(Start { file, position, indexed, limit, next_offset: None }));
         }
         let index = state.closed.partition_point(|segment| segment.next_offset <= offset);
         let Some(segment) = state.closed.get(index).copied() else { return Err(ReadError::Corrupt(offset)) };
@@ -164,7 +187,9 @@ impl Partition {
             .open(&self.segment_path(segment.base_offset), false)
             .and_then(|file| Ok((file, segment.position_before(disk, &self.directory, offset)?)));
         match opened {
-            Ok((file, position)) => Ok(Some(Start { file, position, limit, next_offset: Some(segment.next_offset) })),
+            Ok((file, (position, indexed))) => {
+                Ok(Some(Start { file, position, indexed, limit, next_offset: Some(segment.next_offset) }))
+            }
             Err(_) if self.log_start_offset() > offset => {
                 Err(ReadError::OutOfRange { offset, start: self.log_start_offset(), end })
             }
@@ -198,13 +223,13 @@ impl Partition {
             if hint >= self.high_watermark() {
                 return Ok(None);
             }
-            if let Some(Start { file, position, limit, .. }) = self.locate(hint)? {
+            if let Some(start) = self.locate(hint)? {
                 let late =
                     |header: &BatchHeader| header.last_offset() >= hint && header.max_timestamp_ms >= timestamp_ms;
-                match find_batch(&*file, position, limit, late)? {
+                match start.find(late)? {
                     Ok(Some((position, header))) => {
                         let from = self.log_start_offset();
-                        return self.record_at(&*file, position, header, timestamp_ms, from).map(Some);
+                        return self.record_at(&*start.file, position, header, timestamp_ms, from).map(Some);
                     }
                     Ok(None) => {}
                     Err(_) => return Err(ReadError::Corrupt(hint)),

@@ -126,8 +126,9 @@ impl Segment {
         }))
     }
 
-    /// A position at or before that of the batch which holds `offset`.
-    pub fn position_before(&self, disk: &dyn Disk, directory: &Path, offset: i64) -> io::Result<u64> {
+    /// A position at or before that of the batch which holds `offset`, as the index says: where a batch with this last offset
+    /// lies, if the index is right.
+    pub fn position_before(&self, disk: &dyn Disk, directory: &Path, offset: i64) -> io::Result<(u64, Option<i64>)> {
         position_before(disk, &self.offset_index(disk, directory)?, self.base_offset, offset)
     }
 
@@ -358,7 +359,7 @@ impl ActiveSegment {
     }
 
     /// As [`Segment::position_before`].
-    pub fn position_before(&self, disk: &dyn Disk, offset: i64) -> io::Result<u64> {
+    pub fn position_before(&self, disk: &dyn Disk, offset: i64) -> io::Result<(u64, Option<i64>)> {
         position_before(disk, &self.offsets, self.summary.base_offset, offset)
     }
 
@@ -368,9 +369,15 @@ impl ActiveSegment {
     }
 }
 
-fn position_before(disk: &dyn Disk, index: &SparseIndex<8>, base_offset: i64, offset: i64) -> io::Result<u64> {
-    let found = index.last_where(disk, |entry| base_offset + i64::from(parse_offset(entry).0) <= offset)?;
-    Ok(found.map_or(0, |entry| parse_offset(&entry).1.into()))
+fn position_before(
+    disk: &dyn Disk,
+    index: &SparseIndex<8>,
+    base_offset: i64,
+    offset: i64,
+) -> io::Result<(u64, Option<i64>)> {
+    let last_offset = |entry: &OffsetEntry| base_offset + i64::from(parse_offset(entry).0);
+    let found = index.last_where(disk, |entry| last_offset(entry) <= offset)?;
+    Ok(found.map_or((0, None), |entry| (parse_offset(&entry).1.into(), Some(last_offset(&entry)))))
 }
 
 fn offset_before_time(
@@ -408,7 +415,7 @@ pub fn find_batch(
     file: &dyn DiskFile,
     mut position: u64,
     limit: u64,
-    wanted: impl Fn(&BatchHeader) -> bool,
+    mut wanted: impl FnMut(&BatchHeader) -> bool,
 ) -> io::Result<Result<Option<(u64, BatchHeader)>, BatchError>> {
     let mut chunk = [0u8; 4096];
     let (mut start, mut filled) = (position, 0);
