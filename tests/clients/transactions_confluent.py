@@ -3,6 +3,7 @@ fences the first off, and consume-transform-produce is exactly once though the c
 
     transactions_confluent.py BOOTSTRAP basics
     transactions_confluent.py BOOTSTRAP exactly-once [RECORDS] [SEED]
+    transactions_confluent.py BOOTSTRAP events TOPIC
 """
 
 import os
@@ -123,6 +124,25 @@ def basics():
     print("basics: well")
 
 
+def events(topic):
+    """Three events that are committed among three that are aborted, and one without a transaction after them."""
+
+    def event(name):
+        return f'{{"id":"{name}","timestamp":"2025-08-31T12:00:00Z","type":"play","user":"user of {name}"}}'
+
+    sender = producer(f"events-{uuid.uuid4()}")
+    for number in range(3):
+        for word, end in [("aborted", sender.abort_transaction), ("committed", sender.commit_transaction)]:
+            sender.begin_transaction()
+            sender.produce(topic, event(f"{word}-{number}"), partition=0)
+            # On disk before it is aborted.
+            assert sender.flush(30) == 0
+            end(30)
+    plain = Producer({"bootstrap.servers": BOOTSTRAP})
+    plain.produce(topic, event("plain"), partition=0)
+    assert plain.flush(30) == 0
+
+
 def copy(source, target):
     """Copies until it is killed."""
     consumer = Consumer({
@@ -198,6 +218,8 @@ if __name__ == "__main__":
         case ["exactly-once", *rest]:
             numbers = [int(number) for number in rest]
             exactly_once(*(numbers + [2000, int.from_bytes(os.urandom(4))][len(numbers):]))
+        case ["events", topic]:
+            events(topic)
         case ["copy", source, target]:
             copy(source, target)
         case _:

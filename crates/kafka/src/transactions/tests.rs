@@ -72,12 +72,7 @@ impl World {
                 let appended = partition.append(&builder.build()).map_err(|_| Fate::Lost)?;
                 partition.durable(appended.next_offset).await.map_err(|_| Fate::Lost)?;
             } else {
-                let offset = Committed {
-                    offset: number,
-                    leader_epoch: 0,
-                    metadata: String::new(),
-                    commit_time_ms: 1,
-                };
+                let offset = Committed { offset: number, leader_epoch: 0, metadata: String::new(), commit_time_ms: 1 };
                 let offsets = vec![((TOPIC.to_owned(), 0), offset)];
                 let staged = self.groups.stage(GROUP, (producer.id, producer.epoch), offsets).map_err(lost)?;
                 self.groups.durable(staged.unwrap()).await.map_err(lost)?;

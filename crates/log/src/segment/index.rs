@@ -78,7 +78,7 @@ impl<const N: usize> SparseIndex<N> {
     }
 
     /// Entries from the first on for which `before` does not hold; it holds for a prefix of the entries.
-    pub fn from_where(&self, disk: &dyn Disk, before: impl Fn(&[u8; N]) -> bool) -> io::Result<Vec<[u8; N]>> {
+    pub fn after_where(&self, disk: &dyn Disk, before: impl Fn(&[u8; N]) -> bool) -> io::Result<Vec<[u8; N]>> {
         let mut found = Vec::new();
         let only_in_file = self.written - self.unwritten;
         if only_in_file > 0 && self.tail.first().is_none_or(|first| !before(first)) {

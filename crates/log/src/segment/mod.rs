@@ -395,7 +395,7 @@ fn aborted_since(
     index: &SparseIndex<ENTRY_BYTES>,
     offset: i64,
 ) -> io::Result<Vec<AbortedTransaction>> {
-    let entries = index.from_where(disk, |entry| AbortedTransaction::decode(entry).last_offset < offset)?;
+    let entries = index.after_where(disk, |entry| AbortedTransaction::decode(entry).last_offset < offset)?;
     Ok(entries.iter().map(AbortedTransaction::decode).collect())
 }
 
