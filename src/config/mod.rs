@@ -77,8 +77,8 @@ pub struct Ingest {
 #[derive(Debug, Clone)]
 pub struct Kafka {
     pub door: Door,
-    pub connections_max: usize,
-    pub auto_create_topics: bool,
+    /// Without what other sections say of it: the settings of new topics.
+    pub server: playhouse_kafka::KafkaConfig,
 }
 
 #[derive(Debug, Clone)]
@@ -184,11 +184,7 @@ impl Config {
                 body_bytes_per_second_min: read.size("ingest.body_bytes_per_second_min")?,
                 body_time_max: read.duration("ingest.body_time_max")?,
             },
-            kafka: Kafka {
-                door: read.door("kafka")?,
-                connections_max: read.number("kafka.connections_max", 1, 100_000)?,
-                auto_create_topics: read.flag("kafka.auto_create_topics")?,
-            },
+            kafka: read.kafka()?,
             postgres: read.door("postgres")?,
             redis: read.door("redis")?,
             admin: read.door("admin")?,
@@ -333,6 +329,39 @@ impl Reader<'_> {
             Value::Flag(flag) => Ok(*flag),
             _ => Err("is not true or false".to_string()),
         })
+    }
+
+    fn kafka(&self) -> Result<Kafka> {
+        let rate = |key: &str| self.0.get(key, text(unless("unlimited", units::size)));
+        let groups = playhouse_kafka::GroupConfig {
+            session_timeout_min: self.duration("kafka.session_timeout_min")?,
+            session_timeout_max: self.duration("kafka.session_timeout_max")?,
+            initial_rebalance_delay: self.duration("kafka.initial_rebalance_delay")?,
+            members_max: self.number("kafka.group_members_max", 1, 1_000_000)?,
+            groups_max: self.number("kafka.groups_max", 1, 10_000_000)?,
+            consumer_session_timeout: self.duration("kafka.consumer_session_timeout")?,
+            consumer_heartbeat_interval: self.duration("kafka.consumer_heartbeat_interval")?,
+            members_bytes_max: self.size("kafka.groups_memory")?,
+            offsets_retention: self.duration("kafka.offsets_retention")?,
+            offsets_bytes_max: self.size("kafka.offsets_memory")?,
+        };
+        let server = playhouse_kafka::KafkaConfig {
+            connections_max: self.number("kafka.connections_max", 1, 100_000)?,
+            connections_per_address_max: self.number("kafka.connections_per_address_max", 1, 100_000)?,
+            produce_bytes_per_second: rate("kafka.produce_bytes_per_second")?,
+            fetch_bytes_per_second: rate("kafka.fetch_bytes_per_second")?,
+            frame_bytes_max: self.size("kafka.request_bytes_max")?,
+            request_bytes_max: self.size("kafka.requests_memory")?,
+            response_bytes_max: self.size("kafka.responses_memory")?,
+            fetch_bytes_max: self.size("kafka.fetch_bytes_max")?,
+            pipeline_max: self.number("kafka.pipeline_max", 1, 10_000)?,
+            idle_timeout: self.duration("kafka.idle_timeout")?,
+            transfer_timeout: self.duration("kafka.transfer_timeout")?,
+            auto_create_topics: self.flag("kafka.auto_create_topics")?,
+            groups,
+            ..playhouse_kafka::KafkaConfig::default()
+        };
+        Ok(Kafka { door: self.door("kafka")?, server })
     }
 
     fn door(&self, section: &str) -> Result<Door> {

@@ -29,6 +29,8 @@ pub struct House<'a> {
     pub gate: Arc<Gate>,
     pub engine: Arc<Engine>,
     pub lakes: Vec<LakeStream>,
+    /// Topics that the pipeline reads.
+    pub pipeline_topics: Vec<String>,
     pub stores: &'a Stores,
 }
 
@@ -75,14 +77,12 @@ impl Listeners {
         doors.opened("ingest", format!("http://{address}/events"), "POST events: an object, an array or NDJSON");
 
         let address = self.kafka.local_addr()?;
-        let kafka_config = KafkaConfig {
-            connections_max: config.kafka.connections_max,
-            auto_create_topics: config.kafka.auto_create_topics,
-            new_topic: super::new_topic(config, TimestampType::CreateTime),
-            ..KafkaConfig::default()
-        };
+        let new_topic = super::new_topic(config, TimestampType::CreateTime);
+        let pipeline_topics = house.pipeline_topics.clone();
+        let kafka_config = KafkaConfig { new_topic, pipeline_topics, ..config.kafka.server.clone() };
         let gate = house.gate.clone();
         let kafka = tokio::task::spawn_blocking(move || KafkaServer::new(gate, kafka_config)).await??;
+        let kafka_metrics = kafka.metrics();
         let stopped = stop.clone();
         doors.tasks.spawn(async move {
             if let Err(error) = kafka.serve(self.kafka, stopped).await {
@@ -111,8 +111,8 @@ impl Listeners {
         let address = self.admin.local_addr()?;
         let admin = AdminDoor {
             readiness: doors.readiness.clone(),
-            metrics: super::metrics::source(house.gate.clone(), house.engine.clone(), ingest),
-            status: super::status::source(house.gate.clone(), house.engine.clone()),
+            metrics: super::metrics::source(house.gate.clone(), house.engine.clone(), ingest, kafka_metrics.clone()),
+            status: super::status::source(house.gate.clone(), house.engine.clone(), kafka_metrics),
             bad_events: Arc::new(BadEvents::new(house.gate.log().clone())),
         };
         let router = admin::router(admin, address);

@@ -7,11 +7,13 @@ use playhouse_engine::sink::SinkState;
 use playhouse_gate::Gate;
 use playhouse_http::admin::Metric;
 use playhouse_http::ingest::IngestDoor;
+use playhouse_kafka::{LATENCY_BOUNDS, Metrics};
 
 pub fn source(
     gate: Arc<Gate>,
     engine: Arc<Engine>,
     ingest: Arc<IngestDoor>,
+    kafka: Arc<Metrics>,
 ) -> Arc<dyn Fn() -> Vec<Metric> + Send + Sync> {
     Arc::new(move || {
         let counters = gate.counters();
@@ -34,7 +36,8 @@ pub fn source(
             groups = groups.labelled([("view", view.name.as_str())], view.groups as f64);
             state = state.labelled([("view", view.name.as_str())], view.state_bytes as f64);
         }
-        vec![
+        let mut all = kafka_metrics(&kafka);
+        all.extend([
             Metric::counter("playhouse_events_accepted_total", "Events appended to the log.")
                 .value(counters.accepted as f64),
             Metric::counter("playhouse_events_rejected_total", "Events rejected.").value(counters.rejected as f64),
@@ -68,6 +71,44 @@ pub fn source(
             state,
             Metric::gauge("playhouse_memory_bytes", "Resident memory of the process.")
                 .value(super::status::resident_bytes() as f64),
-        ]
+        ]);
+        all
     })
+}
+
+fn kafka_metrics(metrics: &Metrics) -> Vec<Metric> {
+    let mut requests = Metric::counter("playhouse_kafka_requests_total", "Requests to the Kafka door, by API.");
+    let mut errors =
+        Metric::counter("playhouse_kafka_errors_total", "Errors told, of topics and partitions each, by API.");
+    let mut bytes = Metric::counter("playhouse_kafka_bytes_total", "Bytes of requests and answers, by API.");
+    let mut latency = Metric::histogram(
+        "playhouse_kafka_request_seconds",
+        "From a request read whole to its answer ready, waits for disk and records included, by API.",
+    );
+    for api in metrics.apis() {
+        let name = api.api.as_str();
+        requests = requests.labelled([("api", name)], api.requests as f64);
+        errors = errors.labelled([("api", name)], api.errors as f64);
+        bytes = bytes
+            .labelled([("api", name), ("direction", "in")], api.request_bytes as f64)
+            .labelled([("api", name), ("direction", "out")], api.response_bytes as f64);
+        let bounds = LATENCY_BOUNDS.map(|bound| bound.as_secs_f64());
+        latency = latency.observed([("api", name)], &bounds, &api.within, api.latency.as_secs_f64());
+    }
+    let door = metrics.door();
+    vec![
+        requests,
+        errors,
+        bytes,
+        latency,
+        Metric::gauge("playhouse_kafka_connections", "Open connections to the Kafka door.")
+            .value(door.connections_open as f64),
+        Metric::counter("playhouse_kafka_connections_total", "Connections to the Kafka door, by outcome.")
+            .labelled([("outcome", "accepted")], door.connections_accepted as f64)
+            .labelled([("outcome", "refused")], door.connections_refused as f64),
+        Metric::counter("playhouse_kafka_malformed_total", "Requests outside the Kafka protocol.")
+            .value(door.malformed as f64),
+        Metric::counter("playhouse_kafka_throttled_seconds_total", "Time Kafka clients were told to wait.")
+            .value(door.throttled.as_secs_f64()),
+    ]
 }

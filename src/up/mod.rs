@@ -70,6 +70,7 @@ pub async fn run(args: Args) -> Result<()> {
         log.ensure_topic(&source.topic, new_topic(&config, TimestampType::LogAppendTime))
             .with_context(|| format!("topic {:?} of the pipeline", source.topic))?;
     }
+    let pipeline_topics = compiled.sources.iter().map(|source| source.topic.clone()).collect();
     let stores = stores::Stores::open(&config, &data)?;
     let attached = stores.attach(&compiled).await?;
     let engine_config = engine_config(&config, disk, &data, gate.clone());
@@ -94,6 +95,7 @@ pub async fn run(args: Args) -> Result<()> {
         gate: gate.clone(),
         engine: engine.clone(),
         lakes: lake_streams,
+        pipeline_topics,
         stores: &stores,
         data: &data,
     };
@@ -155,6 +157,7 @@ fn new_topic(config: &Config, timestamp_type: TimestampType) -> TopicSettings {
         retention_bytes: config.embedded_log.retention_bytes,
         segment_bytes: config.embedded_log.segment_bytes,
         max_batch_bytes: config.embedded_log.batch_bytes_max,
+        ..TopicSettings::default()
     }
 }
 
@@ -175,7 +178,7 @@ fn open_gate(config: &Config, log: Arc<Log>) -> Result<Arc<Gate>> {
         max_event_bytes: config.limits.event_bytes,
         max_depth: config.limits.event_depth,
         max_events_per_request: config.limits.events_per_request,
-        auto_create_topics: config.kafka.auto_create_topics,
+        auto_create_topics: config.kafka.server.auto_create_topics,
         new_topic: new_topic(config, TimestampType::CreateTime),
     };
     Ok(Gate::new(log, gate_config, vec![rule])?)

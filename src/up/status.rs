@@ -8,12 +8,17 @@ use std::time::{Duration, Instant};
 use playhouse_engine::sink::SinkState;
 use playhouse_engine::{Engine, EngineStatus};
 use playhouse_gate::{Counters, Gate};
+use playhouse_kafka::Metrics;
 use tokio_util::sync::CancellationToken;
 
 const TERMINAL_INTERVAL: Duration = Duration::from_secs(1);
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
-pub fn source(gate: Arc<Gate>, engine: Arc<Engine>) -> Arc<dyn Fn() -> serde_json::Value + Send + Sync> {
+pub fn source(
+    gate: Arc<Gate>,
+    engine: Arc<Engine>,
+    kafka: Arc<Metrics>,
+) -> Arc<dyn Fn() -> serde_json::Value + Send + Sync> {
     Arc::new(move || {
         let counters = gate.counters();
         serde_json::json!({
@@ -24,9 +29,32 @@ pub fn source(gate: Arc<Gate>, engine: Arc<Engine>) -> Arc<dyn Fn() -> serde_jso
                 "in_flight_bytes": counters.in_flight_bytes,
             },
             "log": { "id": gate.log().id(), "bytes": gate.log().size_bytes() },
+            "kafka": kafka_status(&kafka),
             "engine": engine.status(),
             "memory_bytes": resident_bytes(),
         })
+    })
+}
+
+fn kafka_status(metrics: &Metrics) -> serde_json::Value {
+    let door = metrics.door();
+    let apis = metrics.apis().into_iter().map(|it| {
+        let mean_us = it.latency.as_micros() as u64 / it.within.last().copied().unwrap_or(0).max(1);
+        let counts = serde_json::json!({
+            "requests": it.requests,
+            "errors": it.errors,
+            "request_bytes": it.request_bytes,
+            "response_bytes": it.response_bytes,
+            "mean_us": mean_us,
+        });
+        (it.api, counts)
+    });
+    serde_json::json!({
+        "connections": door.connections_open,
+        "connections_refused": door.connections_refused,
+        "malformed": door.malformed,
+        "throttled_ms": door.throttled.as_millis() as u64,
+        "apis": apis.collect::<serde_json::Map<_, _>>(),
     })
 }
 

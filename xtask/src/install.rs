@@ -16,6 +16,17 @@ pub fn ensure_programs() -> anyhow::Result<()> {
     if postgres_bin().is_none() {
         missing.push("postgresql");
     }
+    packages(&missing)
+}
+
+/// Programs with the packages that have them.
+pub fn ensure(programs: &[(&str, &str)]) -> anyhow::Result<()> {
+    let missing: Vec<&str> =
+        programs.iter().filter(|(program, _)| find(program).is_none()).map(|(_, package)| *package).collect();
+    packages(&missing)
+}
+
+pub fn packages(missing: &[&str]) -> anyhow::Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
@@ -23,7 +34,7 @@ pub fn ensure_programs() -> anyhow::Result<()> {
     apt_get(&["update", "-qq"])
         .and_then(|()| {
             let mut arguments = vec!["install", "-y", "-qq", "--no-install-recommends"];
-            arguments.extend(&missing);
+            arguments.extend(missing);
             apt_get(&arguments)
         })
         .with_context(|| format!("please install these packages: {}", missing.join(" ")))

@@ -4,6 +4,7 @@
 //! servers on free ports in a temporary directory, points the tests at them, and stops them again.
 
 mod install;
+mod kafka;
 mod servers;
 mod tests;
 
@@ -18,8 +19,14 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Start PostgreSQL and Redis on free ports of 127.0.0.1, print how to reach them, and stop them on Ctrl-C
+    /// Start PostgreSQL, Redis and Apache Kafka on free ports of 127.0.0.1, print how to reach them, and stop them on Ctrl-C
     Servers,
+    /// Fetch Apache Kafka and measure Playhouse beside it (`cargo bench --bench kafka`)
+    Bench {
+        /// Passed on to `cargo bench`
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
     /// Run the tests that need real servers and other people's clients
     Test {
         /// Against real servers (required: `cargo test` runs everything else)
@@ -34,6 +41,7 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Servers => servers::Servers::start()?.wait(),
+        Command::Bench { arguments } => tests::run_bench(&arguments),
         Command::Test { arguments, .. } => tests::run_real(&arguments),
     }
 }

@@ -2,7 +2,7 @@
 
 use playhouse_log::batch::{BatchBuilder, Compression};
 
-use crate::murmur2::partition_of;
+use playhouse_log::partition_of;
 
 /// A batch is closed once its records take this much, uncompressed.
 const BATCH_BYTES: usize = 1 << 20;

@@ -15,13 +15,12 @@ mod budget;
 mod frame;
 mod gate;
 mod ingest;
-mod murmur2;
 mod outcome;
 mod produce;
 mod split;
 
 pub use bad::{BAD_EVENTS_TOPIC, BadEvent, BadEvents, Stage};
 pub use gate::{Counters, Gate, GateConfig, GateError, TopicRule, is_internal};
-pub use murmur2::partition_of;
 pub use outcome::{EventResult, Origin, Outcome, Reason, RequestError, Status};
+pub use playhouse_log::partition_of;
 pub use produce::{ProduceError, Produced};

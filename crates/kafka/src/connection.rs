@@ -5,16 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use kafka_protocol::messages::ApiKey;
+use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::api;
 use crate::frame::{FrameError, FrameReader};
 use crate::guard::Malformed;
+use crate::metrics;
+use crate::quotas::Kind;
 use crate::server::Shared;
 use crate::wire::{Reply, Response};
 
@@ -28,6 +32,45 @@ pub(crate) struct Context {
     /// Where this client is told to find the broker.
     pub(crate) host: String,
     pub(crate) port: i32,
+    pub(crate) throttle: Throttle,
+}
+
+/// Holds a client back that exceeds its byte rate (KIP-219): it is told at once, and its connection is not read for as long.
+#[derive(Clone)]
+pub(crate) struct Throttle {
+    shared: Arc<Shared>,
+    until: Arc<Mutex<Instant>>,
+}
+
+impl Throttle {
+    /// What to tell the client, in milliseconds.
+    pub(crate) fn charge(&self, kind: Kind, client_id: &str, bytes: usize) -> i32 {
+        let now = Instant::now();
+        let wait = self.shared.quotas.charge(kind, client_id, bytes, now);
+        if !wait.is_zero() {
+            metrics::add(&self.shared.metrics.throttled_ms, wait.as_millis() as u64);
+            let mut until = self.until.lock();
+            *until = (now + wait).max(*until);
+        }
+        wait.as_millis() as i32
+    }
+
+    async fn over(&self) {
+        loop {
+            let until = *self.until.lock();
+            if until <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(until).await;
+        }
+    }
+}
+
+/// A request under way.
+struct Pending {
+    api: ApiKey,
+    began: Instant,
+    reply: Reply,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +93,7 @@ pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr
     let context = Context {
         host: shared.config.advertised_host.clone().unwrap_or_else(|| local.ip().to_canonical().to_string()),
         port: i32::from(shared.config.advertised_port.unwrap_or(local.port())),
+        throttle: Throttle { shared: shared.clone(), until: Arc::new(Mutex::new(Instant::now())) },
         peer,
         shared,
     };
@@ -73,6 +117,9 @@ pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr
         result
     };
     let (read, write) = tokio::join!(read, write);
+    if matches!(read, Err(Closed::Malformed(_) | Closed::Frame(FrameError::Size { .. }))) {
+        metrics::add(&context.shared.metrics.malformed, 1);
+    }
     match read.and(write) {
         Ok(()) | Err(Closed::Idle) => {}
         Err(Closed::Io(error) | Closed::Frame(FrameError::Io(error))) => {
@@ -85,7 +132,7 @@ pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr
 async fn read_requests(
     context: &Context,
     input: OwnedReadHalf,
-    replies: mpsc::Sender<Reply>,
+    replies: mpsc::Sender<Pending>,
     under_way: &AtomicUsize,
     stop: &CancellationToken,
 ) -> Result<(), Closed> {
@@ -93,6 +140,10 @@ async fn read_requests(
     let mut frames =
         FrameReader::new(input, config.frame_bytes_max, config.transfer_timeout, context.shared.request_budget.clone());
     loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = context.throttle.over() => {}
+        }
         let ready = tokio::select! {
             () = stop.cancelled() => return Ok(()),
             ready = timeout(config.idle_timeout, frames.ready()) => ready,
@@ -110,13 +161,15 @@ async fn read_requests(
             () = stop.cancelled() => return Ok(()),
             frame = frames.next() => frame?,
         };
-        let reply = api::handle(context, frame.bytes).await?;
+        let (began, size) = (Instant::now(), frame.bytes.len());
+        let (api, reply) = api::handle(context, frame.bytes).await?;
         drop(frame.budget);
+        context.shared.metrics.request(api, size);
         if matches!(reply, Reply::Silent) {
             continue;
         }
         under_way.fetch_add(1, Ordering::Relaxed);
-        if replies.send(reply).await.is_err() {
+        if replies.send(Pending { api, began, reply }).await.is_err() {
             return Ok(());
         }
     }
@@ -125,12 +178,12 @@ async fn read_requests(
 async fn write_replies(
     context: &Context,
     mut output: OwnedWriteHalf,
-    mut pending: mpsc::Receiver<Reply>,
+    mut pending: mpsc::Receiver<Pending>,
     under_way: &AtomicUsize,
     stop: &CancellationToken,
     end_of_input: &CancellationToken,
 ) -> Result<(), Closed> {
-    while let Some(reply) = pending.recv().await {
+    while let Some(Pending { api, began, reply }) = pending.recv().await {
         let response = match reply {
             Reply::Now(response) => response,
             Reply::Silent => continue,
@@ -140,6 +193,7 @@ async fn write_replies(
                 () = abandoned(stop, &context.shared.shutdown, end_of_input) => return Ok(()),
             },
         };
+        context.shared.metrics.response(api, response.bytes.len(), response.errors, began.elapsed());
         write(&mut output, response, context.shared.config.transfer_timeout).await?;
         under_way.fetch_sub(1, Ordering::Relaxed);
     }

@@ -5,7 +5,7 @@
 //! length and count must fit into the bytes that are there, and all elements together stay under a limit.
 //!
 //! A shape is text, one character per field in wire order: `b` 1 byte, `h` 2, `i` 4, `l` 8, `u` 16 (uuid), `s` string,
-//! `B` bytes, `[…]` an array of structs, `(x)` an array of one plain type. The same shape serves the flexible versions
+//! `B` bytes, `[…]` an array of structs, `(x)` an array of one plain type, `{…}` a struct that may be null. The same shape serves the flexible versions
 //! (KIP-482), where lengths are compact and every struct ends in tagged fields. No shape here has tagged fields that the
 //! codec knows anywhere but at the very end, so a false tag length cannot put codec and walk out of step.
 
@@ -111,6 +111,17 @@ fn shape(key: ApiKey, version: i16) -> Option<&'static str> {
         (ApiKey::ApiVersions, 3..=4) => "ss",
         (ApiKey::InitProducerId, 0..=2) => "si",
         (ApiKey::InitProducerId, 3..=5) => "silh",
+        (ApiKey::DeleteRecords, 0..=2) => "[s[il]]i",
+        (ApiKey::AddPartitionsToTxn, 0..=3) => "slh[s(i)]",
+        (ApiKey::AddOffsetsToTxn, 0..=4) => "slhs",
+        (ApiKey::EndTxn, 0..=4) => "slhb",
+        (ApiKey::TxnOffsetCommit, 0..=1) => "sslh[s[ils]]",
+        (ApiKey::TxnOffsetCommit, 2) => "sslh[s[ilis]]",
+        (ApiKey::TxnOffsetCommit, 3..=4) => "sslhiss[s[ilis]]",
+        (ApiKey::DescribeProducers, 0) => "[s(i)]",
+        (ApiKey::DescribeTransactions, 0) => "(s)",
+        (ApiKey::ListTransactions, 0) => "(s)(l)",
+        (ApiKey::ListTransactions, 1) => "(s)(l)l",
         (ApiKey::CreateTopics, 2..=7) => "[sih[i(i)][ss]]ib",
         (ApiKey::DeleteTopics, 1..=5) => "(s)i",
         (ApiKey::DeleteTopics, 6) => "[su]i",
@@ -121,6 +132,16 @@ fn shape(key: ApiKey, version: i16) -> Option<&'static str> {
         (ApiKey::DescribeCluster, 2) => "bbb",
         (ApiKey::OffsetForLeaderEpoch, 2) => "[s[iii]]",
         (ApiKey::OffsetForLeaderEpoch, 3..=4) => "i[s[iii]]",
+        (ApiKey::AlterConfigs, 0..=2) => "[bs[ss]]b",
+        (ApiKey::IncrementalAlterConfigs, 0..=1) => "[bs[sbs]]b",
+        (ApiKey::CreatePartitions, 0..=3) => "[si[(i)]]ib",
+        (ApiKey::DescribeLogDirs, 1..=4) => "[s(i)]",
+        (ApiKey::ListPartitionReassignments, 0) => "i[s(i)]",
+        (ApiKey::OffsetDelete, 0) => "s[s[i]]",
+        (ApiKey::ConsumerGroupHeartbeat, 0) => "ssissi(s)s[u(i)]",
+        (ApiKey::ConsumerGroupHeartbeat, 1) => "ssissi(s)ss[u(i)]",
+        (ApiKey::ConsumerGroupDescribe, 0..=1) => "(s)b",
+        (ApiKey::DescribeTopicPartitions, 0) => "[s]i{si}",
         _ => return None,
     })
 }
@@ -208,6 +229,13 @@ impl<'a> Walk<'a> {
                     let length = self.length(4)?;
                     self.take(length)?;
                 }
+                b'{' => {
+                    let (element, after) = rest.split_at(closing(rest));
+                    rest = &after[1..];
+                    if self.signed(1)?.is_some() {
+                        self.structure(element)?;
+                    }
+                }
                 _ => {
                     let (element, after) = rest.split_at(closing(rest));
                     rest = &after[1..];
@@ -222,13 +250,13 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Where the array that opened just before `shape` closes.
+/// Where the array or struct that opened just before `shape` closes.
 fn closing(shape: &[u8]) -> usize {
     let mut depth = 1;
     let closes = |byte: &u8| {
         match byte {
-            b'[' | b'(' => depth += 1,
-            b']' | b')' => depth -= 1,
+            b'[' | b'(' | b'{' => depth += 1,
+            b']' | b')' | b'}' => depth -= 1,
             _ => {}
         }
         depth == 0

@@ -1,17 +1,25 @@
 use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
 use kafka_protocol::messages::create_topics_request::*;
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
+use kafka_protocol::messages::describe_topic_partitions_request::{Cursor, TopicRequest};
 use kafka_protocol::messages::fetch_request::*;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::list_offsets_request::*;
+use kafka_protocol::messages::list_partition_reassignments_request::ListPartitionReassignmentsTopics;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::offset_commit_request::*;
+use kafka_protocol::messages::offset_delete_request::{OffsetDeleteRequestPartition, OffsetDeleteRequestTopic};
 use kafka_protocol::messages::offset_fetch_request::*;
 use kafka_protocol::messages::offset_for_leader_epoch_request::*;
 use kafka_protocol::messages::produce_request::*;
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
+use kafka_protocol::messages::txn_offset_commit_request::{
+    TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
+};
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use proptest::prelude::*;
@@ -135,6 +143,94 @@ fn bodies() -> Vec<(ApiKey, i16, Vec<u8>)> {
         let request = ApiVersionsRequest::default();
         bytes(if v >= 3 { request.with_client_software_name(text("client")) } else { request }, v)
     });
+    add(ApiKey::AlterConfigs, 0..=2, &|v| {
+        let it = alter_configs_request::AlterableConfig::default().with_value(Some(text("1")));
+        let it = alter_configs_request::AlterConfigsResource::default().with_configs(vec![it.clone(), it]);
+        bytes(AlterConfigsRequest::default().with_resources(vec![it.clone(), it]), v)
+    });
+    add(ApiKey::IncrementalAlterConfigs, 0..=1, &|v| {
+        let it = incremental_alter_configs_request::AlterableConfig::default().with_value(Some(text("1")));
+        let it = incremental_alter_configs_request::AlterConfigsResource::default().with_configs(vec![it.clone(), it]);
+        bytes(IncrementalAlterConfigsRequest::default().with_resources(vec![it.clone(), it]), v)
+    });
+    add(ApiKey::CreatePartitions, 0..=3, &|v| {
+        let it = create_partitions_request::CreatePartitionsAssignment::default()
+            .with_broker_ids(vec![BrokerId(1), BrokerId(2)]);
+        let it = create_partitions_request::CreatePartitionsTopic::default()
+            .with_name(topic())
+            .with_assignments(Some(vec![it.clone(), it]));
+        bytes(CreatePartitionsRequest::default().with_topics(vec![it.clone(), it]), v)
+    });
+    add(ApiKey::DescribeLogDirs, 1..=4, &|v| {
+        let it = DescribableLogDirTopic::default().with_topic(topic()).with_partitions(vec![1, 2]);
+        bytes(DescribeLogDirsRequest::default().with_topics(Some(vec![it.clone(), it])), v)
+    });
+    add(ApiKey::ListPartitionReassignments, 0..=0, &|v| {
+        let it = ListPartitionReassignmentsTopics::default().with_name(topic()).with_partition_indexes(vec![1, 2]);
+        bytes(ListPartitionReassignmentsRequest::default().with_topics(Some(vec![it.clone(), it])), v)
+    });
+    add(ApiKey::OffsetDelete, 0..=0, &|v| {
+        let it = OffsetDeleteRequestPartition::default().with_partition_index(1);
+        let it = OffsetDeleteRequestTopic::default().with_name(topic()).with_partitions(vec![it.clone(), it]);
+        bytes(OffsetDeleteRequest::default().with_group_id(group()).with_topics(vec![it.clone(), it]), v)
+    });
+    add(ApiKey::ConsumerGroupHeartbeat, 0..=1, &|v| {
+        let owned = consumer_group_heartbeat_request::TopicPartitions::default().with_partitions(vec![1, 2]);
+        let request = ConsumerGroupHeartbeatRequest::default()
+            .with_group_id(group())
+            .with_member_id(text("member"))
+            .with_instance_id(Some(text("instance")))
+            .with_subscribed_topic_names(Some(vec![topic(), topic()]))
+            .with_topic_partitions(Some(vec![owned.clone(), owned]));
+        bytes(if v >= 1 { request.with_subscribed_topic_regex(Some(text("a.*"))) } else { request }, v)
+    });
+    add(ApiKey::ConsumerGroupDescribe, 0..=1, &|v| {
+        bytes(ConsumerGroupDescribeRequest::default().with_group_ids(vec![group(), group()]), v)
+    });
+    add(ApiKey::DescribeTopicPartitions, 0..=0, &|v| {
+        let it = TopicRequest::default().with_name(topic());
+        let cursor = Cursor::default().with_topic_name(topic());
+        bytes(DescribeTopicPartitionsRequest::default().with_topics(vec![it.clone(), it]).with_cursor(Some(cursor)), v)
+    });
+    add(ApiKey::DeleteRecords, 0..=2, &|v| {
+        let it = delete_records_request::DeleteRecordsPartition::default().with_partition_index(1);
+        let it = delete_records_request::DeleteRecordsTopic::default()
+            .with_name(topic())
+            .with_partitions(vec![it.clone(), it]);
+        bytes(DeleteRecordsRequest::default().with_topics(vec![it.clone(), it]), v)
+    });
+    add(ApiKey::AddPartitionsToTxn, 0..=3, &|v| {
+        let it = AddPartitionsToTxnTopic::default().with_name(topic()).with_partitions(vec![1, 2]);
+        let request = AddPartitionsToTxnRequest::default()
+            .with_v3_and_below_transactional_id(TransactionalId(text("transaction")))
+            .with_v3_and_below_topics(vec![it.clone(), it]);
+        bytes(request, v)
+    });
+    add(ApiKey::AddOffsetsToTxn, 0..=4, &|v| bytes(AddOffsetsToTxnRequest::default().with_group_id(group()), v));
+    add(ApiKey::EndTxn, 0..=4, &|v| {
+        bytes(EndTxnRequest::default().with_transactional_id(TransactionalId(text("transaction"))), v)
+    });
+    add(ApiKey::TxnOffsetCommit, 0..=4, &|v| {
+        let it = TxnOffsetCommitRequestPartition::default().with_committed_metadata(Some(text("note")));
+        let it = TxnOffsetCommitRequestTopic::default().with_name(topic()).with_partitions(vec![it.clone(), it]);
+        let request = TxnOffsetCommitRequest::default().with_group_id(group()).with_topics(vec![it.clone(), it]);
+        bytes(if v >= 3 { request.with_member_id(text("member")) } else { request }, v)
+    });
+    add(ApiKey::DescribeProducers, 0..=0, &|v| {
+        let it = describe_producers_request::TopicRequest::default().with_name(topic());
+        let it = it.with_partition_indexes(vec![1, 2]);
+        bytes(DescribeProducersRequest::default().with_topics(vec![it.clone(), it]), v)
+    });
+    add(ApiKey::DescribeTransactions, 0..=0, &|v| {
+        let ids = vec![TransactionalId(text("transaction")), TransactionalId(text("other"))];
+        bytes(DescribeTransactionsRequest::default().with_transactional_ids(ids), v)
+    });
+    add(ApiKey::ListTransactions, 0..=1, &|v| {
+        let request = ListTransactionsRequest::default()
+            .with_state_filters(twice(&|| text("Ongoing")))
+            .with_producer_id_filters(vec![ProducerId(1), ProducerId(2)]);
+        bytes(if v >= 1 { request.with_duration_filter(5) } else { request }, v)
+    });
     add(ApiKey::InitProducerId, 0..=5, &|v| bytes(InitProducerIdRequest::default(), v));
     add(ApiKey::CreateTopics, 2..=7, &|v| {
         let assignment = CreatableReplicaAssignment::default().with_broker_ids(vec![BrokerId(1), BrokerId(2)]);
@@ -188,6 +284,23 @@ fn decode(key: ApiKey, version: i16, mut body: Bytes) {
         ApiKey::DescribeConfigs => drop(DescribeConfigsRequest::decode(body, version)),
         ApiKey::DescribeCluster => drop(DescribeClusterRequest::decode(body, version)),
         ApiKey::OffsetForLeaderEpoch => drop(OffsetForLeaderEpochRequest::decode(body, version)),
+        ApiKey::AlterConfigs => drop(AlterConfigsRequest::decode(body, version)),
+        ApiKey::IncrementalAlterConfigs => drop(IncrementalAlterConfigsRequest::decode(body, version)),
+        ApiKey::CreatePartitions => drop(CreatePartitionsRequest::decode(body, version)),
+        ApiKey::DescribeLogDirs => drop(DescribeLogDirsRequest::decode(body, version)),
+        ApiKey::ListPartitionReassignments => drop(ListPartitionReassignmentsRequest::decode(body, version)),
+        ApiKey::OffsetDelete => drop(OffsetDeleteRequest::decode(body, version)),
+        ApiKey::ConsumerGroupHeartbeat => drop(ConsumerGroupHeartbeatRequest::decode(body, version)),
+        ApiKey::ConsumerGroupDescribe => drop(ConsumerGroupDescribeRequest::decode(body, version)),
+        ApiKey::DescribeTopicPartitions => drop(DescribeTopicPartitionsRequest::decode(body, version)),
+        ApiKey::DeleteRecords => drop(DeleteRecordsRequest::decode(body, version)),
+        ApiKey::AddPartitionsToTxn => drop(AddPartitionsToTxnRequest::decode(body, version)),
+        ApiKey::AddOffsetsToTxn => drop(AddOffsetsToTxnRequest::decode(body, version)),
+        ApiKey::EndTxn => drop(EndTxnRequest::decode(body, version)),
+        ApiKey::TxnOffsetCommit => drop(TxnOffsetCommitRequest::decode(body, version)),
+        ApiKey::DescribeProducers => drop(DescribeProducersRequest::decode(body, version)),
+        ApiKey::DescribeTransactions => drop(DescribeTransactionsRequest::decode(body, version)),
+        ApiKey::ListTransactions => drop(ListTransactionsRequest::decode(body, version)),
         other => panic!("{other:?} is not served"),
     }
 }

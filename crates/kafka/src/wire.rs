@@ -6,12 +6,15 @@ use kafka_protocol::messages::{ApiKey, ResponseHeader};
 use kafka_protocol::protocol::{Encodable, StrBytes};
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::answers::Answer;
 use crate::guard::Malformed;
 
 /// An encoded response with its length prefix, and the memory budget it holds until it is written.
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) bytes: BytesMut,
+    /// What it tells of errors.
+    pub(crate) errors: usize,
     /// Given back when the response is dropped.
     pub(crate) _budget: Option<OwnedSemaphorePermit>,
 }
@@ -34,11 +37,11 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    pub(crate) fn encode<T: Encodable>(&self, body: &T) -> Result<Response, Malformed> {
+    pub(crate) fn encode<T: Answer>(&self, body: &T) -> Result<Response, Malformed> {
         self.encode_as(body, self.version)
     }
 
-    pub(crate) fn encode_as<T: Encodable>(&self, body: &T, version: i16) -> Result<Response, Malformed> {
+    pub(crate) fn encode_as<T: Answer>(&self, body: &T, version: i16) -> Result<Response, Malformed> {
         let header = ResponseHeader::default().with_correlation_id(self.correlation_id);
         let header_version = self.api.response_header_version(version);
         let encode = || -> Result<BytesMut, Box<dyn std::error::Error + Send + Sync>> {
@@ -50,7 +53,7 @@ impl Call {
             Ok(bytes)
         };
         match encode() {
-            Ok(bytes) => Ok(Response { bytes, _budget: None }),
+            Ok(bytes) => Ok(Response { bytes, errors: body.errors(), _budget: None }),
             Err(error) => {
                 tracing::error!(api = ?self.api, version, %error, "cannot encode a response");
                 Err(Malformed("its response cannot be encoded"))
@@ -58,7 +61,7 @@ impl Call {
         }
     }
 
-    pub(crate) fn now<T: Encodable>(&self, body: &T) -> Result<Reply, Malformed> {
+    pub(crate) fn now<T: Answer>(&self, body: &T) -> Result<Reply, Malformed> {
         self.encode(body).map(Reply::Now)
     }
 }

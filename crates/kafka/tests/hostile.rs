@@ -7,10 +7,14 @@ use std::time::{Duration, Instant};
 use bytes::{BufMut, BytesMut};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
-use kafka_protocol::messages::{ApiVersionsRequest, GroupId, JoinGroupRequest, MetadataRequest};
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::{
+    ApiVersionsRequest, GroupId, JoinGroupRequest, MetadataRequest, ProduceRequest, TopicName,
+};
 use kafka_protocol::protocol::StrBytes;
 use playhouse_kafka::{GroupConfig, KafkaConfig};
-use support::Broker;
+use support::{Broker, TOPIC, batch};
 use tokio::io::AsyncWriteExt;
 
 /// Key, version, correlation id, no client id.
@@ -119,5 +123,56 @@ async fn members_beyond_the_memory_limit_are_refused() {
             .with_protocol_type(StrBytes::from_static_str("consumer"))
             .with_protocols(vec![protocol]);
         assert_eq!(client.call(2, &request).await.error_code, expected, "{size} bytes");
+    }
+}
+
+#[tokio::test]
+async fn connections_of_one_address_are_limited() {
+    let config = KafkaConfig { connections_per_address_max: 1, ..KafkaConfig::default() };
+    let broker = Broker::start_with(config).await;
+    let mut first = broker.client().await;
+    assert_eq!(first.call(3, &ApiVersionsRequest::default()).await.error_code, 0);
+    assert!(broker.client().await.is_closed().await);
+    assert_eq!(first.call(3, &ApiVersionsRequest::default()).await.error_code, 0);
+    let door = broker.metrics.door();
+    assert_eq!((door.connections_open, door.connections_accepted, door.connections_refused), (1, 1, 1));
+}
+
+#[tokio::test]
+async fn a_client_beyond_its_rate_is_told_to_wait_and_not_read_meanwhile() {
+    let config = KafkaConfig { produce_bytes_per_second: Some(10_000), ..KafkaConfig::default() };
+    let broker = Broker::start_with(config).await;
+    let mut client = broker.client().await;
+    let records = batch(&["x".repeat(15_000).as_str()]);
+    let data = PartitionProduceData::default().with_records(Some(records));
+    let name = TopicName(StrBytes::from_static_str(TOPIC));
+    let topic = TopicProduceData::default().with_name(name).with_partition_data(vec![data]);
+    let answer = client.call(9, &ProduceRequest::default().with_acks(-1).with_topic_data(vec![topic])).await;
+    assert_eq!(answer.responses[0].partition_responses[0].error_code, 0, "what exceeded the rate is taken");
+    let wait = answer.throttle_time_ms;
+    assert!((400..=600).contains(&wait), "{wait}");
+    let began = Instant::now();
+    client.call(3, &ApiVersionsRequest::default()).await;
+    assert!(began.elapsed() >= Duration::from_millis(300), "{:?}", began.elapsed());
+    assert_eq!(broker.metrics.door().throttled, Duration::from_millis(wait as u64));
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_api() {
+    let broker = Broker::start().await;
+    let mut client = broker.client().await;
+    client.call(3, &ApiVersionsRequest::default()).await;
+    let missing = MetadataRequestTopic::default().with_name(Some(TopicName(StrBytes::from_static_str("no/topic"))));
+    client.call(9, &MetadataRequest::default().with_topics(Some(vec![missing]))).await;
+    client.send_frame(&header(999, 0)).await;
+    assert!(client.is_closed().await);
+    let apis = broker.metrics.apis();
+    let counts: Vec<(&str, u64, u64)> = apis.iter().map(|it| (it.api.as_str(), it.requests, it.errors)).collect();
+    assert_eq!(counts, [("ApiVersions", 1, 0), ("Metadata", 1, 1)]);
+    assert!(apis.iter().all(|it| it.request_bytes > 8 && it.response_bytes > 8 && it.within.last() == Some(&1)));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while broker.metrics.door().malformed != 1 {
+        assert!(Instant::now() < deadline);
+        tokio::task::yield_now().await;
     }
 }

@@ -100,7 +100,6 @@ async fn every_api_answers_at_every_version() {
         let response = client.call(v, &ApiVersionsRequest::default()).await;
         let produce = response.api_keys.iter().find(|it| it.api_key == ApiKey::Produce as i16).unwrap();
         assert_eq!((produce.min_version, produce.max_version), (0, 13));
-        assert!(response.api_keys.iter().all(|it| it.api_key != ApiKey::EndTxn as i16));
     }
     for v in 0..=13 {
         let topic = MetadataRequestTopic::default().with_name(Some(name(TOPIC)));
@@ -153,9 +152,11 @@ async fn every_api_answers_at_every_version() {
         let port = if v >= 4 { response.coordinators[0].port } else { response.port };
         assert_eq!(port, i32::from(broker.address.port()), "v{v}");
         if v >= 1 {
-            let response = client.call(v, &request.with_key_type(1)).await;
-            let error = if v >= 4 { response.coordinators[0].error_code } else { response.error_code };
-            assert_eq!(error, ResponseError::UnsupportedVersion.code(), "v{v}");
+            for (key_type, expected) in [(1, 0), (2, ResponseError::InvalidRequest.code())] {
+                let response = client.call(v, &request.clone().with_key_type(key_type)).await;
+                let error = if v >= 4 { response.coordinators[0].error_code } else { response.error_code };
+                assert_eq!(error, expected, "v{v}");
+            }
         }
     }
     for v in 0..=9 {
@@ -245,7 +246,8 @@ async fn every_api_answers_at_every_version() {
         assert_eq!(response.error_code, 0, "v{v}");
         ids.push(response.producer_id.0);
         let transactional = InitProducerIdRequest::default().with_transactional_id(Some(TransactionalId(text("t"))));
-        assert_ne!(client.call(v, &transactional).await.error_code, 0, "v{v}");
+        let without_timeout = client.call(v, &transactional).await.error_code;
+        assert_eq!(without_timeout, ResponseError::InvalidTransactionTimeout.code(), "v{v}");
     }
     ids.dedup();
     assert_eq!(ids.len(), 6);
@@ -353,7 +355,7 @@ async fn bad_batches_are_refused_with_their_own_errors() {
         (Bytes::from(corrupt), ResponseError::CorruptMessage),
         (batch(&["a"]).slice(..20), ResponseError::CorruptMessage),
         (Bytes::new(), ResponseError::InvalidRecord),
-        (with_attributes(batch(&["a"]), 0x10), ResponseError::InvalidRecord),
+        (with_attributes(batch(&["a"]), 0x10), ResponseError::InvalidTxnState),
         (with_attributes(batch(&["a"]), 0x20), ResponseError::InvalidRecord),
     ] {
         let response = client.call(9, &produce(-1, 0, records)).await;
@@ -518,7 +520,7 @@ async fn topics_are_refused_with_a_reason() {
         topic("a b", 1),
         topic("__mine", 1),
         topic("none", 0),
-        topic("compacted", 1).with_configs(config("cleanup.policy", "compact")),
+        topic("shrunk", 1).with_configs(config("cleanup.policy", "shrink")),
         topic("misspelt", 1).with_configs(config("retention.mss", "1")),
         topic("plain", 1).with_configs(config("cleanup.policy", "delete")),
     ]);
@@ -529,4 +531,33 @@ async fn topics_are_refused_with_a_reason() {
     assert_eq!(codes[..5], expected.map(|error| error.code()));
     assert_eq!(codes[5], 0);
     assert!(response.topics[4].error_message.as_ref().unwrap().contains("retention.mss"));
+}
+
+#[tokio::test]
+async fn records_are_deleted_up_to_an_offset() {
+    use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
+    let broker = Broker::start().await;
+    let mut client = broker.client().await;
+    for value in ["a", "b", "c"] {
+        produce_ok(&mut client, batch(&[value])).await;
+    }
+    let delete = async |client: &mut Client, topic: &str, offset: i64| {
+        let partition = DeleteRecordsPartition::default().with_partition_index(0).with_offset(offset);
+        let topic = DeleteRecordsTopic::default().with_name(name(topic)).with_partitions(vec![partition]);
+        let response = client.call(2, &DeleteRecordsRequest::default().with_topics(vec![topic])).await;
+        let partition = &response.topics[0].partitions[0];
+        (partition.low_watermark, partition.error_code)
+    };
+    assert_eq!(delete(&mut client, TOPIC, 2).await, (2, 0));
+    assert_eq!(fetch_values(&mut client, 2).await, ["c"]);
+    let response = client.call(11, &fetch(0, 1, 0)).await;
+    assert_eq!(response.responses[0].partitions[0].error_code, ResponseError::OffsetOutOfRange.code());
+    assert_eq!(delete(&mut client, TOPIC, 4).await, (-1, ResponseError::OffsetOutOfRange.code()));
+    assert_eq!(delete(&mut client, "none", 0).await, (-1, ResponseError::UnknownTopicOrPartition.code()));
+    let internal = ResponseError::InvalidTopicException.code();
+    assert_eq!(delete(&mut client, "__consumer_offsets", 0).await, (-1, internal));
+    broker.log.topic(TOPIC).unwrap().partitions()[0].hold("engine", 2);
+    assert_eq!(delete(&mut client, TOPIC, -1).await, (-1, ResponseError::PolicyViolation.code()));
+    broker.log.topic(TOPIC).unwrap().partitions()[0].release("engine");
+    assert_eq!(delete(&mut client, TOPIC, -1).await, (3, 0));
 }

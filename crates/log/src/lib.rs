@@ -16,12 +16,19 @@ pub mod batch;
 mod clock;
 pub mod disk;
 mod log;
+mod murmur2;
 mod partition;
 mod segment;
+mod settings;
 mod shared;
 mod topic;
 
 pub use clock::Clock;
 pub use log::{Durability, Log, LogConfig, OpenError};
-pub use partition::{AppendError, Appended, Partition, ReadError};
-pub use topic::{CreateTopicError, TimestampType, Topic, TopicSettings};
+pub use murmur2::partition_of;
+pub use partition::{
+    AppendError, Appended, CommittedRead, DeleteRecordsError, Partition, ProducerState, ReadError, TransactionMarker,
+};
+pub use segment::AbortedTransaction;
+pub use settings::{CleanupPolicy, TimestampType, TopicSettings};
+pub use topic::{AlterTopicError, CreateTopicError, Topic};

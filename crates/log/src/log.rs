@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::disk::{Disk, create_dir_durably, read_file, write_atomically};
 use crate::shared::{Shared, Wake};
 use crate::topic::topics_directory;
-use crate::{Clock, CreateTopicError, Partition, Topic, TopicSettings};
+use crate::{AlterTopicError, Clock, CreateTopicError, Partition, Topic, TopicSettings};
 
 const MAGIC: &str = "playhouse-log";
 const VERSION: u32 = 1;
@@ -45,6 +45,8 @@ pub struct LogConfig {
     pub disk_budget_bytes: u64,
     /// How often retention looks for segments to delete, and how long after opening it first does.
     pub retention_interval: Duration,
+    /// How often compaction looks for partitions that want it.
+    pub compaction_interval: Duration,
     pub clock: Clock,
 }
 impl Default for LogConfig {
@@ -53,6 +55,7 @@ impl Default for LogConfig {
             durability: Durability::Fsync,
             disk_budget_bytes: 50 << 30,
             retention_interval: Duration::from_secs(30),
+            compaction_interval: Duration::from_secs(15),
             clock: Clock::default(),
         }
     }
@@ -124,11 +127,11 @@ impl Log {
             producer_ids: Mutex::new(ProducerIds { next: meta.next_producer_id, reserved: meta.next_producer_id }),
             threads: Mutex::default(),
         };
-        log.start_threads(config.retention_interval).map_err(at(directory))?;
+        log.start_threads(config.retention_interval, config.compaction_interval).map_err(at(directory))?;
         Ok(Arc::new(log))
     }
 
-    fn start_threads(&self, retention_interval: Duration) -> io::Result<()> {
+    fn start_threads(&self, retention_interval: Duration, compaction_interval: Duration) -> io::Result<()> {
         for _ in 0..FLUSHERS {
             let shared = Arc::clone(&self.shared);
             let flusher = std::thread::Builder::new().name("log-flush".into()).spawn(move || {
@@ -156,15 +159,29 @@ impl Log {
                         .iter()
                         .for_each(|partition| report(partition, "delete old segments", partition.retain()));
                 }
-                partitions
-                    .iter()
-                    .for_each(|partition| report(partition, "write a checkpoint", partition.checkpoint(false)));
+                for partition in &partitions {
+                    report(partition, "write a checkpoint", partition.checkpoint(false));
+                    partition.release_idle();
+                }
             }
         })?;
         self.threads.lock().push(maintainer);
+        let (shared, topics) = (Arc::clone(&self.shared), Arc::clone(&self.topics));
+        let compactor = std::thread::Builder::new().name("log-compact".into()).spawn(move || {
+            while shared.pause(compaction_interval) {
+                for partition in dirtiest_first(&topics) {
+                    report(&partition, "compact", partition.compact());
+                }
+            }
+        })?;
+        self.threads.lock().push(compactor);
         Ok(())
     }
 
+    /// Where it lies.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
     /// Made when the directory is: a wiped directory has a new one.
     pub fn id(&self) -> Uuid {
         self.id
@@ -210,6 +227,22 @@ impl Log {
         Ok(true)
     }
 
+    /// Puts settings in force, durably, from the next append on. The number of partitions stays as it is.
+    pub fn alter_topic(&self, name: &str, settings: TopicSettings) -> Result<(), AlterTopicError> {
+        let _turn = self.changing.lock();
+        let topic = self.topic(name).ok_or_else(|| AlterTopicError::Unknown(name.to_owned()))?;
+        Ok(topic.alter(&self.shared, &self.directory, settings)?)
+    }
+
+    /// Raises the number of partitions to `total`. Whoever wants to see them asks for the topic again.
+    pub fn add_partitions(&self, name: &str, total: i32) -> Result<Arc<Topic>, AlterTopicError> {
+        let _turn = self.changing.lock();
+        let topic = self.topic(name).ok_or_else(|| AlterTopicError::Unknown(name.to_owned()))?;
+        let grown = Arc::new(topic.grow(&self.shared, &self.directory, total)?);
+        self.topics.write().insert(name.to_owned(), Arc::clone(&grown));
+        Ok(grown)
+    }
+
     /// A producer id never handed out before in this directory (durable before it returns), for idempotent producers.
     pub fn allocate_producer_id(&self) -> io::Result<i64> {
         let mut ids = self.producer_ids.lock();
@@ -232,6 +265,11 @@ impl Log {
         partitions_of(&self.topics).iter().try_fold(0, |freed, partition| Ok(freed + partition.retain()?))
     }
 
+    /// Compacts now what wants it; returns how many bytes that freed.
+    pub fn compact(&self) -> io::Result<u64> {
+        dirtiest_first(&self.topics).iter().try_fold(0, |freed, partition| Ok(freed + partition.compact()?))
+    }
+
     /// Writes the checkpoints now, so that a crash leaves nothing older to be read again.
     pub fn checkpoint(&self) -> io::Result<()> {
         partitions_of(&self.topics).iter().try_for_each(|partition| partition.checkpoint(true))
@@ -240,13 +278,25 @@ impl Log {
     /// Syncs everything, writes the checkpoints with the producers' state, stops the threads. Further appends fail.
     pub fn close(&self) -> io::Result<()> {
         self.stop_threads();
-        let mut outcome = Ok(());
-        for partition in partitions_of(&self.topics) {
+        let close = |partition: &Arc<Partition>| {
             partition.flush();
-            outcome = outcome.and(partition.checkpoint(true));
+            let written = partition.checkpoint(true);
             partition.fail("the log is closed");
-        }
-        outcome
+            written
+        };
+        // Side by side: each waits for the disk.
+        let partitions = partitions_of(&self.topics);
+        let share = partitions.len().div_ceil(FLUSHERS).max(1);
+        std::thread::scope(|scope| {
+            let shares = partitions.chunks(share);
+            let closers =
+                shares.map(|share| scope.spawn(move || share.iter().map(close).fold(Ok(()), io::Result::and)));
+            let closers: Vec<_> = closers.collect();
+            let join = |closer: std::thread::ScopedJoinHandle<'_, io::Result<()>>| {
+                closer.join().unwrap_or_else(|_| Err(io::Error::other("closing a partition panicked")))
+            };
+            closers.into_iter().map(join).fold(Ok(()), io::Result::and)
+        })
     }
 
     fn stop_threads(&self) {
@@ -269,6 +319,20 @@ impl Drop for Log {
 
 fn partitions_of(topics: &RwLock<BTreeMap<String, Arc<Topic>>>) -> Vec<Arc<Partition>> {
     topics.read().values().flat_map(|topic| topic.partitions().iter().cloned()).collect()
+}
+
+/// The partitions that want compaction.
+fn dirtiest_first(topics: &RwLock<BTreeMap<String, Arc<Topic>>>) -> Vec<Arc<Partition>> {
+    let mut wanting: Vec<(f64, Arc<Partition>)> = Vec::new();
+    for partition in partitions_of(topics) {
+        match partition.wants_compaction() {
+            Ok(Some(ratio)) => wanting.push((ratio, partition)),
+            Ok(None) => {}
+            Err(error) => report(&partition, "compact", Err::<(), _>(error)),
+        }
+    }
+    wanting.sort_by(|(one, _), (other, _)| other.total_cmp(one));
+    wanting.into_iter().map(|(_, partition)| partition).collect()
 }
 
 fn report<T>(partition: &Partition, what: &str, outcome: io::Result<T>) {

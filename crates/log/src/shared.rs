@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -18,11 +18,15 @@ pub(crate) struct Shared {
     pub disk_budget_bytes: u64,
     /// By all partitions together.
     pub used_bytes: AtomicU64,
+    /// Log files of active segments that are kept open.
+    pub open_files: AtomicUsize,
     queue: Mutex<Queue>,
     /// Wakes a flusher.
     dirty: Condvar,
     /// Wakes the maintainer.
     upkeep: Condvar,
+    /// Wakes the compactor when it is to end.
+    stopping: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -49,9 +53,11 @@ impl Shared {
             durability,
             disk_budget_bytes,
             used_bytes: AtomicU64::new(0),
+            open_files: AtomicUsize::new(0),
             queue: Mutex::default(),
             dirty: Condvar::new(),
             upkeep: Condvar::new(),
+            stopping: Condvar::new(),
         }
     }
 
@@ -100,6 +106,18 @@ impl Shared {
         }
     }
 
+    /// Blocks for so long; whether the log goes on after that.
+    pub fn pause(&self, pause: Duration) -> bool {
+        let deadline = Instant::now() + pause;
+        let mut queue = self.queue.lock();
+        while !queue.stopped && !self.stopping.wait_until(&mut queue, deadline).timed_out() {}
+        !queue.stopped
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.queue.lock().stopped
+    }
+
     pub fn stop(&self) {
         let mut queue = self.queue.lock();
         queue.stopped = true;
@@ -107,5 +125,6 @@ impl Shared {
         drop(queue);
         self.dirty.notify_all();
         self.upkeep.notify_all();
+        self.stopping.notify_all();
     }
 }

@@ -7,45 +7,17 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::Partition;
-use crate::disk::{read_file, write_atomically};
+use crate::disk::{Disk, read_file, write_atomically};
 use crate::partition::PartitionIdentity;
+use crate::settings::{LiveSettings, TopicSettings};
 use crate::shared::Shared;
 
 const MAGIC: &str = "playhouse-topic";
 const VERSION: u32 = 1;
 const MAX_PARTITIONS: i32 = 10_000;
-
-/// Who stamps a record's time. Topics with a schema use [`TimestampType::LogAppendTime`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum TimestampType {
-    CreateTime,
-    LogAppendTime,
-}
-
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct TopicSettings {
-    pub partitions: i32,
-    pub timestamp_type: TimestampType,
-    /// How long records are kept after their segment's newest timestamp; `None` keeps them for ever.
-    pub retention_ms: Option<i64>,
-    /// How many bytes a partition keeps; `None` sets no limit.
-    pub retention_bytes: Option<u64>,
-    pub segment_bytes: u64,
-    /// The largest record batch accepted, in bytes (Kafka's `max.message.bytes`).
-    pub max_batch_bytes: usize,
-}
-impl Default for TopicSettings {
-    fn default() -> Self {
-        TopicSettings {
-            partitions: 4,
-            timestamp_type: TimestampType::CreateTime,
-            retention_ms: Some(7 * 24 * 3600 * 1000),
-            retention_bytes: None,
-            segment_bytes: 256 << 20,
-            max_batch_bytes: 16 << 20,
-        }
-    }
-}
+/// Up to so many partitions are opened one after the other.
+const OPENED_ALONE: i32 = 16;
+const OPENERS: i32 = 4;
 
 #[derive(Debug, thiserror::Error)]
 pub enum CreateTopicError {
@@ -56,6 +28,16 @@ pub enum CreateTopicError {
     #[error("{0} partitions are not between 1 and 10000")]
     InvalidPartitions(i32),
     #[error("cannot create topic files: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum AlterTopicError {
+    #[error("there is no topic {0:?}")]
+    Unknown(String),
+    #[error("{asked} partitions: the topic has {current}, and the number can only grow, up to 10000")]
+    InvalidPartitions { asked: i32, current: i32 },
+    #[error("cannot write topic files: {0}")]
     Io(#[from] std::io::Error),
 }
 
@@ -73,7 +55,7 @@ struct TopicFile {
 pub struct Topic {
     name: String,
     id: Uuid,
-    settings: TopicSettings,
+    settings: LiveSettings,
     partitions: Vec<Arc<Partition>>,
 }
 
@@ -85,7 +67,7 @@ impl Topic {
         self.id
     }
     pub fn settings(&self) -> TopicSettings {
-        self.settings.clone()
+        (*self.settings.get()).clone()
     }
     pub fn partitions(&self) -> &[Arc<Partition>] {
         &self.partitions
@@ -113,23 +95,34 @@ impl Topic {
         name: &str,
         settings: TopicSettings,
     ) -> Result<Topic, CreateTopicError> {
-        let disk = &*shared.disk;
-        let mut partitions = Vec::new();
-        for index in 0..settings.partitions {
-            let directory = partition_directory(root, name, index);
-            if disk.exists(&directory) {
-                // Left over from a topic that was deleted, or never finished.
-                disk.remove_dir_all(&directory)?;
-            }
-            partitions.push(Partition::create(Arc::clone(shared), identity(root, name, index, &settings))?);
-        }
-        disk.sync_dir(root)?;
+        let live = LiveSettings::new(settings.clone());
+        let partitions = create_partitions(shared, root, name, 0..settings.partitions, &live)?;
         let id = Uuid::new_v4();
-        let file =
-            TopicFile { magic: MAGIC.into(), version: VERSION, name: name.to_owned(), id, settings: settings.clone() };
-        let contents = serde_json::to_vec_pretty(&file).map_err(io::Error::from)?;
-        write_atomically(disk, &topic_path(root, name), &contents)?;
-        Ok(Topic { name: name.to_owned(), id, settings, partitions })
+        write_topic(&*shared.disk, root, name, id, settings)?;
+        Ok(Topic { name: name.to_owned(), id, settings: live, partitions })
+    }
+
+    /// The same topic with settings in force from now on. The number of partitions stays.
+    pub(crate) fn alter(&self, shared: &Shared, root: &Path, mut settings: TopicSettings) -> io::Result<()> {
+        settings.partitions = self.settings.get().partitions;
+        write_topic(&*shared.disk, root, &self.name, self.id, settings.clone())?;
+        self.settings.set(settings);
+        Ok(())
+    }
+
+    /// The same topic with more partitions. Who holds this one sees the old number; both share partitions and settings.
+    pub(crate) fn grow(&self, shared: &Arc<Shared>, root: &Path, total: i32) -> Result<Topic, AlterTopicError> {
+        let mut settings = self.settings();
+        let current = settings.partitions;
+        if total <= current || total > MAX_PARTITIONS {
+            return Err(AlterTopicError::InvalidPartitions { asked: total, current });
+        }
+        settings.partitions = total;
+        let mut partitions = self.partitions.clone();
+        partitions.extend(create_partitions(shared, root, &self.name, current..total, &self.settings)?);
+        write_topic(&*shared.disk, root, &self.name, self.id, settings.clone())?;
+        self.settings.set(settings);
+        Ok(Topic { name: self.name.clone(), id: self.id, settings: self.settings.clone(), partitions })
     }
 
     pub(crate) fn open(shared: &Arc<Shared>, root: &Path, path: &Path) -> io::Result<Topic> {
@@ -143,8 +136,9 @@ impl Topic {
         }
         Topic::check(&file.name, &file.settings).map_err(|error| damaged(error.to_string()))?;
         let TopicFile { name, id, settings, .. } = file;
+        let (count, settings) = (settings.partitions, LiveSettings::new(settings));
         let open = |index| Partition::open(Arc::clone(shared), identity(root, &name, index, &settings));
-        let partitions = (0..settings.partitions).map(open).collect::<io::Result<_>>()?;
+        let partitions = side_by_side(count, open)?;
         Ok(Topic { name, id, settings, partitions })
     }
 
@@ -155,6 +149,7 @@ impl Topic {
         disk.sync_dir(&topics_directory(root))?;
         for partition in &self.partitions {
             partition.fail("the topic is deleted");
+            let _turn = partition.wait_for_cleaning();
             partition.forget_size();
             disk.remove_dir_all(&partition_directory(root, &self.name, partition.index()))?;
         }
@@ -174,7 +169,61 @@ fn partition_directory(root: &Path, name: &str, index: i32) -> PathBuf {
     root.join(format!("{name}-{index}"))
 }
 
-fn identity(root: &Path, name: &str, index: i32, settings: &TopicSettings) -> PartitionIdentity {
+fn create_partitions(
+    shared: &Arc<Shared>,
+    root: &Path,
+    name: &str,
+    indexes: std::ops::Range<i32>,
+    settings: &LiveSettings,
+) -> io::Result<Vec<Arc<Partition>>> {
+    let disk = &*shared.disk;
+    let mut partitions = Vec::new();
+    for index in indexes {
+        let directory = partition_directory(root, name, index);
+        if disk.exists(&directory) {
+            // Left over from a topic that was deleted, or never finished.
+            disk.remove_dir_all(&directory)?;
+        }
+        partitions.push(Partition::create(Arc::clone(shared), identity(root, name, index, settings))?);
+    }
+    disk.sync_dir(root)?;
+    Ok(partitions)
+}
+
+/// Many are opened on several threads: each waits for the disk.
+fn side_by_side(
+    count: i32,
+    open: impl Fn(i32) -> io::Result<Arc<Partition>> + Sync,
+) -> io::Result<Vec<Arc<Partition>>> {
+    if count <= OPENED_ALONE {
+        return (0..count).map(open).collect();
+    }
+    let share = (count + OPENERS - 1) / OPENERS;
+    let open = &open;
+    let parts: Vec<io::Result<Vec<Arc<Partition>>>> = std::thread::scope(|scope| {
+        let openers = (0..OPENERS).map(|opener| {
+            let range = (opener * share).min(count)..((opener + 1) * share).min(count);
+            scope.spawn(move || range.map(open).collect())
+        });
+        let openers: Vec<_> = openers.collect();
+        let join = |opener: std::thread::ScopedJoinHandle<'_, _>| {
+            opener.join().unwrap_or_else(|_| Err(io::Error::other("opening a partition panicked")))
+        };
+        openers.into_iter().map(join).collect()
+    });
+    let mut partitions = Vec::with_capacity(count as usize);
+    for part in parts {
+        partitions.extend(part?);
+    }
+    Ok(partitions)
+}
+
+fn write_topic(disk: &dyn Disk, root: &Path, name: &str, id: Uuid, settings: TopicSettings) -> io::Result<()> {
+    let file = TopicFile { magic: MAGIC.into(), version: VERSION, name: name.to_owned(), id, settings };
+    write_atomically(disk, &topic_path(root, name), &serde_json::to_vec_pretty(&file)?)
+}
+
+fn identity(root: &Path, name: &str, index: i32, settings: &LiveSettings) -> PartitionIdentity {
     let directory = partition_directory(root, name, index);
     PartitionIdentity { topic: name.to_owned(), index, directory, settings: settings.clone() }
 }

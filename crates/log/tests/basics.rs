@@ -8,7 +8,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use common::*;
 use playhouse_log::batch::{BatchBuilder, BatchHeader, Compression, Records, split_first};
 use playhouse_log::disk::{Disk, RealDisk, SimulatedDisk};
-use playhouse_log::{AppendError, Clock, CreateTopicError, Log, LogConfig, ReadError, TimestampType, TopicSettings};
+use playhouse_log::{
+    AlterTopicError, AppendError, Clock, CreateTopicError, DeleteRecordsError, Log, LogConfig, ReadError,
+    TimestampType, TopicSettings,
+};
 
 #[test]
 fn records_come_back_in_order_over_segments_and_restarts() {
@@ -235,4 +238,83 @@ fn producer_ids_are_never_handed_out_twice() {
         }
         disk = disk.power_cut(None);
     }
+}
+
+#[test]
+fn settings_and_partitions_change_while_the_topic_lives() {
+    let disk = SimulatedDisk::new();
+    let log = open(&disk);
+    let before = log.create_topic("events", one_partition()).unwrap();
+    let partition = Arc::clone(&before.partitions()[0]);
+    append(&partition, &numbered(0, 5));
+    let small = TopicSettings { max_batch_bytes: 100, partitions: 99, ..small_segments() };
+    log.alter_topic("events", small.clone()).unwrap();
+    assert!(matches!(partition.append(&numbered(5, 5)), Err(AppendError::TooLarge { limit: 100, .. })));
+    assert_eq!(before.settings().partitions, 1, "the number of partitions is not a setting");
+    for wrong in [0, 1, 10_001] {
+        let error = log.add_partitions("events", wrong).unwrap_err();
+        assert!(matches!(error, AlterTopicError::InvalidPartitions { current: 1, .. }), "{error}");
+    }
+    let grown = log.add_partitions("events", 3).unwrap();
+    assert!(Arc::ptr_eq(&grown.partitions()[0], &partition) && grown.id() == before.id());
+    append(&grown.partitions()[2], &numbered(0, 1));
+    assert_eq!(log.topic("events").unwrap().partitions().len(), 3);
+    for unknown in [log.alter_topic("other", small).unwrap_err(), log.add_partitions("other", 2).unwrap_err()] {
+        assert!(matches!(unknown, AlterTopicError::Unknown(_)));
+    }
+    let log = open(&disk.power_cut(None));
+    let topic = log.topic("events").unwrap();
+    assert_eq!((topic.partitions().len(), topic.settings().max_batch_bytes), (3, 100));
+    assert_eq!(topic.settings(), grown.settings());
+    assert_eq!((values(&topic.partitions()[0]).len(), values(&topic.partitions()[2]).len()), (5, 1));
+}
+
+#[test]
+fn deleted_records_stay_deleted_and_their_space_comes_back() {
+    let disk = SimulatedDisk::new();
+    let (log, partition) = partition(disk.clone(), small_segments());
+    for number in 0..300 {
+        append(&partition, &numbered(number, 1));
+    }
+    partition.hold("engine", 100);
+    let refused = partition.delete_records(150).unwrap_err();
+    assert!(matches!(&refused, DeleteRecordsError::Held { reader, offset: 100 } if reader == "engine"), "{refused}");
+    partition.hold("engine", 300);
+    assert!(matches!(partition.delete_records(301), Err(DeleteRecordsError::OutOfRange { end: 300, .. })));
+    assert_eq!(partition.delete_records(150).unwrap(), 150);
+    assert_eq!(partition.delete_records(20).unwrap(), 150, "the start never goes back");
+    assert!(matches!(partition.read(149, 1), Err(ReadError::OutOfRange { start: 150, .. })));
+    assert_eq!(partition.offset_at(0).unwrap(), Some((150, 1_000)));
+    let expected: Vec<usize> = (150..300).collect();
+    assert_eq!(values(&partition), expected);
+
+    let disk = disk.power_cut(None);
+    drop(log);
+    let log = open(&disk);
+    let partition = partition_of(&log, small_segments());
+    assert_eq!((partition.log_start_offset(), values(&partition)), (150, expected));
+    let size = partition.size_bytes();
+    assert!(log.retain().unwrap() > 0);
+    assert!(partition.size_bytes() < size && partition.log_start_offset() == 150);
+    partition.delete_records(300).unwrap();
+    log.retain().unwrap();
+    assert_eq!((partition.size_bytes(), partition.high_watermark()), (0, 300));
+    assert!(values(&partition).is_empty());
+}
+
+#[test]
+fn segments_are_closed_by_age() {
+    let disk = SimulatedDisk::new();
+    let settings = TopicSettings { segment_ms: 100, ..one_partition() };
+    let (_log, partition) = partition(disk.clone(), settings);
+    for time in [0, 50, 99, 100, 150, 10, 200] {
+        let mut builder = BatchBuilder::new(Compression::None);
+        builder.push(time, None, Some(b"x"), &[]);
+        append(&partition, &builder.build());
+    }
+    let files = disk.list("/data/events-0".as_ref()).unwrap();
+    let logs = files.iter().filter(|path| path.extension().is_some_and(|it| it == "log"));
+    let bases: Vec<&str> =
+        logs.map(|path| path.file_stem().unwrap().to_str().unwrap().trim_start_matches('0')).collect();
+    assert_eq!(bases, ["", "3", "6"]);
 }

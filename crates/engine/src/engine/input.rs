@@ -189,7 +189,7 @@ impl SourceReader {
     }
 
     pub(super) fn has_data(&self) -> bool {
-        self.reader.lock().inputs.iter().any(|input| input.next < input.partition.high_watermark())
+        self.reader.lock().inputs.iter().any(|input| input.next < input.partition.last_stable_offset())
     }
 
     pub(super) fn has_history(&self) -> bool {
@@ -263,7 +263,8 @@ impl Reader {
             let index = self.turn % self.inputs.len();
             self.turn = index + 1;
             let input = &mut self.inputs[index];
-            let end = input.partition.high_watermark();
+            // Not beyond what is decided: a record of a transaction counts when that is committed.
+            let end = input.partition.last_stable_offset();
             let end = fence.map_or(end, |fence| end.min(fence.get(&input.name)));
             if input.next >= end {
                 idle += 1;
@@ -278,7 +279,7 @@ impl Reader {
                 None => ranges.push(OffsetRange { partition: input.name.clone(), from, to: input.next }),
             }
         }
-        let behind = self.inputs.iter().map(|input| input.next < input.partition.high_watermark()).collect();
+        let behind = self.inputs.iter().map(|input| input.next < input.partition.last_stable_offset()).collect();
         let batch = self.decoder.finish();
         Ok(Cut { batch, places, ranges, bad, behind })
     }
@@ -335,7 +336,8 @@ pub(super) fn read_records(
     mut each: impl FnMut(&Record<'_>) -> bool,
 ) -> Result<i64, ReadFailure> {
     let mut next = offsets.start;
-    let mut bytes = partition.read(next, READ_BYTES)?;
+    // Batches of aborted transactions come without their records.
+    let mut bytes = partition.read_stable(next, READ_BYTES)?;
     let mut wanted = true;
     while !bytes.is_empty() && next < offsets.end && wanted {
         let (header, length) = batch::split_first(&bytes)?;

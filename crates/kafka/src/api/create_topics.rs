@@ -7,7 +7,7 @@ use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse};
 use playhouse_log::{CreateTopicError, Log, TopicSettings};
 use uuid::Uuid;
 
-use super::describe_configs::{SOURCE_DEFAULT, SOURCE_TOPIC};
+use super::describe_configs::of_topic;
 use super::{Request, blocking, is_internal};
 use crate::connection::Context;
 use crate::guard::Malformed;
@@ -24,7 +24,7 @@ pub(super) async fn handle(context: &Context, mut request: Request) -> Result<Re
     let response = blocking(move || {
         let topics = body.topics.iter().map(|asked| {
             let result = CreatableTopicResult::default().with_name(asked.name.clone());
-            match create(&log, asked, defaults.clone(), body.validate_only) {
+            match create(&log, asked, &defaults, body.validate_only) {
                 Ok((id, settings)) => describe(result.with_topic_id(id), &settings, &defaults, version),
                 Err((error, message)) => result
                     .with_error_code(error.code())
@@ -42,20 +42,21 @@ pub(super) async fn handle(context: &Context, mut request: Request) -> Result<Re
 fn create(
     log: &Log,
     asked: &CreatableTopic,
-    mut settings: TopicSettings,
+    defaults: &TopicSettings,
     validate_only: bool,
 ) -> Result<(Uuid, TopicSettings), Refused> {
     let name = asked.name.as_str();
     if is_internal(name) {
         return Err((ResponseError::InvalidTopicException, "names that begin with __ are reserved".to_owned()));
     }
+    let mut settings = defaults.clone();
     settings.partitions = match (asked.num_partitions, asked.assignments.len()) {
         (-1, 0) => settings.partitions,
         (-1, assigned) => assigned as i32,
         (partitions, _) => partitions,
     };
     for config in &asked.configs {
-        topic_configs::apply(&mut settings, &config.name, config.value.as_deref())
+        topic_configs::apply(&mut settings, defaults, &config.name, config.value.as_deref())
             .map_err(|message| (ResponseError::InvalidConfig, message))?;
     }
     if asked.replication_factor == 0 || asked.replication_factor < -1 {
@@ -91,12 +92,12 @@ fn describe(
     if version < 5 {
         return result;
     }
-    let defaults = topic_configs::describe(defaults);
-    let configs = topic_configs::describe(settings).into_iter().zip(defaults).map(|(config, default)| {
-        let source = if config.value == default.value { SOURCE_DEFAULT } else { SOURCE_TOPIC };
+    let configs = of_topic(settings, defaults).into_iter().map(|it| {
+        let name = it.name();
+        let (value, source) = it.value_and_source();
         CreatableTopicConfigs::default()
-            .with_name(string(config.name))
-            .with_value(Some(string(config.value)))
+            .with_name(string(name))
+            .with_value(Some(string(value)))
             .with_config_source(source)
     });
     result.with_num_partitions(settings.partitions).with_replication_factor(1).with_configs(Some(configs.collect()))

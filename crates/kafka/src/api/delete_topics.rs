@@ -3,7 +3,6 @@
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse, TopicName};
-use playhouse_gate::BAD_EVENTS_TOPIC;
 use uuid::Uuid;
 
 use super::{Request, blocking, is_internal, topic_by_id};
@@ -16,24 +15,22 @@ pub(super) async fn handle(context: &Context, mut request: Request) -> Result<Re
     let version = request.call.version;
     let named = body.topic_names.into_iter().map(|name| (Some(name), Uuid::nil()));
     let asked: Vec<_> = named.chain(body.topics.into_iter().map(|topic| (topic.name, topic.topic_id))).collect();
-    let (gate, groups) = (context.shared.gate.clone(), context.shared.groups.clone());
+    let shared = context.shared.clone();
     let responses = blocking(move || {
-        let log = gate.log();
+        let log = shared.gate.log();
         let delete = |(name, id): (Option<TopicName>, Uuid)| {
             let topic = match &name {
                 Some(name) => log.topic(name).ok_or(ResponseError::UnknownTopicOrPartition),
                 None => topic_by_id(log, id).ok_or(ResponseError::UnknownTopicId),
             };
             let deleted = topic.map_err(|error| (error, "no such topic".to_owned())).and_then(|topic| {
-                let kept =
-                    is_internal(topic.name()) || [BAD_EVENTS_TOPIC, gate.default_topic()].contains(&topic.name());
-                if kept {
+                if is_internal(topic.name()) || shared.is_needed(topic.name()) {
                     let message = format!("topic {:?} is one the server needs", topic.name());
                     return Err((ResponseError::PolicyViolation, message));
                 }
                 match log.delete_topic(topic.name()) {
                     Ok(true) => {
-                        groups.forget_topic(topic.name());
+                        shared.groups.forget_topic(topic.name());
                         Ok(topic)
                     }
                     Ok(false) => Err((ResponseError::UnknownTopicOrPartition, "no such topic".to_owned())),

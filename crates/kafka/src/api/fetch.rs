@@ -9,9 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::select_all;
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
-use kafka_protocol::messages::{FetchRequest, FetchResponse, TopicName};
-use playhouse_log::Partition;
+use kafka_protocol::messages::fetch_response::{AbortedTransaction, FetchableTopicResponse, PartitionData};
+use kafka_protocol::messages::{FetchRequest, FetchResponse, ProducerId, TopicName};
+use playhouse_log::{CommittedRead, Partition};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -19,11 +19,14 @@ use uuid::Uuid;
 use super::{Request, blocking, check_leader_epoch, read_error, topic_by_id};
 use crate::connection::Context;
 use crate::guard::Malformed;
+use crate::quotas::Kind;
 use crate::server::Shared;
 use crate::wire::{Reply, Response};
 
 /// Longer waits end here; the client asks again.
 const WAIT_MAX: Duration = Duration::from_secs(60);
+
+pub(super) const READ_COMMITTED: i8 = 1;
 
 struct Wanted {
     topic: TopicName,
@@ -36,6 +39,15 @@ struct WantedPartition {
     offset: i64,
     bytes_max: usize,
     place: Result<Arc<Partition>, ResponseError>,
+    /// Only what was committed.
+    committed: bool,
+}
+
+impl WantedPartition {
+    /// The end of what this reader may see.
+    fn end(&self, place: &Partition) -> i64 {
+        if self.committed { place.last_stable_offset() } else { place.high_watermark() }
+    }
 }
 
 pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, Malformed> {
@@ -46,19 +58,29 @@ pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, M
         return call.now(&FetchResponse::default().with_error_code(error));
     }
     let shared = context.shared.clone();
+    let (throttle, client_id) = (context.throttle.clone(), request.client_id);
     let deadline = Instant::now() + Duration::from_millis(body.max_wait_ms.max(0) as u64).min(WAIT_MAX);
     let bytes_min = body.min_bytes.max(0) as usize;
     let bytes_max = (body.max_bytes.max(0) as usize).min(shared.config.fetch_bytes_max);
     let by_id = call.version >= 13;
-    let wanted: Vec<Wanted> = body.topics.into_iter().map(|topic| resolve(&shared, topic, by_id)).collect();
+    let committed = body.isolation_level == READ_COMMITTED;
+    let wanted: Vec<Wanted> = body.topics.into_iter().map(|topic| resolve(&shared, topic, by_id, committed)).collect();
     Ok(Reply::Later(Box::pin(async move {
         let (topics, budget) = gather(shared, wanted, bytes_min, bytes_max, deadline).await?;
-        let Response { bytes, .. } = call.encode(&FetchResponse::default().with_responses(topics))?;
-        Ok(Response { bytes, _budget: budget })
+        let size =
+            topics.iter().flat_map(|it| &it.partitions).filter_map(|it| it.records.as_ref()).map(Bytes::len).sum();
+        let throttle_ms = throttle.charge(Kind::Fetch, &client_id, size);
+        let response = FetchResponse::default().with_responses(topics).with_throttle_time_ms(throttle_ms);
+        Ok(Response { _budget: budget, ..call.encode(&response)? })
     })))
 }
 
-fn resolve(shared: &Shared, topic: kafka_protocol::messages::fetch_request::FetchTopic, by_id: bool) -> Wanted {
+fn resolve(
+    shared: &Shared,
+    topic: kafka_protocol::messages::fetch_request::FetchTopic,
+    by_id: bool,
+    committed: bool,
+) -> Wanted {
     let log = shared.gate.log();
     let (found, unknown) = if by_id {
         (topic_by_id(log, topic.topic_id), ResponseError::UnknownTopicId)
@@ -69,6 +91,7 @@ fn resolve(shared: &Shared, topic: kafka_protocol::messages::fetch_request::Fetc
         index: partition.partition,
         offset: partition.fetch_offset,
         bytes_max: partition.partition_max_bytes.max(0) as usize,
+        committed,
         place: check_leader_epoch(partition.current_leader_epoch).and_then(|()| match &found {
             Some(topic) => topic.partition(partition.partition).cloned().ok_or(ResponseError::UnknownTopicOrPartition),
             None => Err(unknown),
@@ -92,7 +115,7 @@ async fn gather(
         let budget = reserve(&shared, bytes_max);
         let limit = budget.as_ref().map_or(0, |permit| permit.num_permits() << 10).min(bytes_max);
         let nothing = wanted.iter().flat_map(|topic| &topic.partitions).all(|it| match &it.place {
-            Ok(place) => it.offset == place.high_watermark(),
+            Ok(place) => it.offset >= it.end(place) && it.offset <= place.high_watermark(),
             Err(_) => false,
         });
         let (topics, bytes, failed);
@@ -132,25 +155,37 @@ fn read(wanted: &[Wanted], limit: usize) -> (Vec<FetchableTopicResponse>, usize,
         for wanted in &topic.partitions {
             let data = PartitionData::default().with_partition_index(wanted.index).with_records(Some(Bytes::new()));
             let read = wanted.place.as_ref().map_err(|error| (*error, -1)).and_then(|place| {
-                let high_watermark = place.high_watermark();
+                let (high_watermark, stable) = (place.high_watermark(), place.last_stable_offset());
+                let none = CommittedRead { last_stable_offset: stable, ..CommittedRead::default() };
                 // The first batch is given whatever its size; after it, nothing beyond the limit.
                 let room = wanted.bytes_max.min(limit.saturating_sub(total));
                 if total > 0 && room == 0 {
-                    return Ok((place, high_watermark, Bytes::new()));
+                    return Ok((place, high_watermark, none));
                 }
-                match place.read(wanted.offset, room) {
-                    Ok(records) if total > 0 && records.len() > room => Ok((place, high_watermark, Bytes::new())),
-                    Ok(records) => Ok((place, high_watermark.max(place.high_watermark()), records)),
+                let read = if wanted.committed {
+                    place.read_committed(wanted.offset, room)
+                } else {
+                    place.read(wanted.offset, room).map(|batches| CommittedRead { batches, ..none.clone() })
+                };
+                match read {
+                    Ok(read) if total > 0 && read.batches.len() > room => Ok((place, high_watermark, none)),
+                    Ok(read) => Ok((place, high_watermark.max(place.high_watermark()), read)),
                     Err(error) => Err((read_error(&error), high_watermark)),
                 }
             });
             partitions.push(match read {
-                Ok((place, high_watermark, records)) => {
-                    total += records.len();
+                Ok((place, high_watermark, read)) => {
+                    total += read.batches.len();
+                    let aborted = read.aborted.into_iter().map(|it| {
+                        AbortedTransaction::default()
+                            .with_producer_id(ProducerId(it.producer_id))
+                            .with_first_offset(it.first_offset)
+                    });
                     data.with_high_watermark(high_watermark)
-                        .with_last_stable_offset(high_watermark)
+                        .with_last_stable_offset(read.last_stable_offset)
                         .with_log_start_offset(place.log_start_offset())
-                        .with_records(Some(records))
+                        .with_aborted_transactions(wanted.committed.then(|| aborted.collect()))
+                        .with_records(Some(read.batches))
                 }
                 Err((error, high_watermark)) => {
                     failed = true;

@@ -1,4 +1,4 @@
-//! FindCoordinator: this broker, for every group. There are no transactions yet, and clients are told so.
+//! FindCoordinator: this broker, for every group and every transactional id.
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
@@ -15,9 +15,7 @@ const TRANSACTION: i8 = 1;
 pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, Malformed> {
     let body: FindCoordinatorRequest = request.decode()?;
     let refused = match body.key_type {
-        GROUP => None,
-        // Clients end at once on this code and show the message; a retriable one would leave them hanging.
-        TRANSACTION => Some((ResponseError::UnsupportedVersion, "transactions are not supported")),
+        GROUP | TRANSACTION => None,
         _ => Some((ResponseError::InvalidRequest, "unknown coordinator type")),
     };
     let node_id = BrokerId(context.shared.config.node_id);

@@ -1,28 +1,34 @@
-//! InitProducerId: an id for an idempotent producer. Transactional ids are refused: there are no transactions yet.
+//! InitProducerId: an id for an idempotent producer, or the next epoch of a transactional one.
 
-use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, ProducerId};
 
-use super::{Request, blocking};
+use super::{Request, fenced_since, to_the_end};
 use crate::connection::Context;
 use crate::guard::Malformed;
+use crate::transactions::Producer;
 use crate::wire::Reply;
 
-pub(super) async fn handle(context: &Context, mut request: Request) -> Result<Reply, Malformed> {
+pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, Malformed> {
     let body: InitProducerIdRequest = request.decode()?;
-    let allocated = if body.transactional_id.is_some() {
-        Err(ResponseError::TransactionalIdAuthorizationFailed)
-    } else {
-        let log = context.shared.gate.log().clone();
-        blocking(move || log.allocate_producer_id()).await?.map_err(|error| {
-            tracing::error!(%error, "cannot allocate a producer id");
-            ResponseError::CoordinatorNotAvailable
+    let call = request.call;
+    let transactions = context.shared.transactions.clone();
+    let named = body.producer_id.0 >= 0;
+    let expected = named.then_some(Producer { id: body.producer_id.0, epoch: body.producer_epoch });
+    Ok(Reply::Later(Box::pin(async move {
+        let work = async move {
+            match body.transactional_id {
+                Some(id) => transactions.init(id.to_string(), expected, body.transaction_timeout_ms).await,
+                // Always a new id at epoch 0, also for a producer that asks to have its epoch raised.
+                None => transactions.producer_id().await.map(|id| Producer { id, epoch: 0 }),
+            }
+        };
+        let response = InitProducerIdResponse::default();
+        call.encode(&match to_the_end(work).await? {
+            Ok(Producer { id, epoch }) => response.with_producer_id(ProducerId(id)).with_producer_epoch(epoch),
+            Err(error) => response
+                .with_error_code(fenced_since(4, call.version, error).code())
+                .with_producer_id(ProducerId(-1))
+                .with_producer_epoch(-1),
         })
-    };
-    let response = InitProducerIdResponse::default();
-    request.call.now(&match allocated {
-        // Always a new id at epoch 0, also for a producer that asks to have its epoch raised.
-        Ok(id) => response.with_producer_id(ProducerId(id)).with_producer_epoch(0),
-        Err(error) => response.with_error_code(error.code()).with_producer_id(ProducerId(-1)).with_producer_epoch(-1),
-    })
+    })))
 }

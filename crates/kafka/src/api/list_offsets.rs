@@ -6,6 +6,7 @@ use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionRespon
 use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
 use playhouse_log::{Log, Partition, ReadError};
 
+use super::fetch::READ_COMMITTED;
 use super::{LEADER_EPOCH, Request, blocking, check_leader_epoch, read_error};
 use crate::connection::Context;
 use crate::guard::Malformed;
@@ -28,11 +29,13 @@ pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, M
 }
 
 fn answer(log: &Log, body: ListOffsetsRequest, version: i16) -> ListOffsetsResponse {
+    let committed = body.isolation_level == READ_COMMITTED;
     let topics = body.topics.into_iter().map(|asked| {
         let topic = log.topic(&asked.name);
         let partitions = asked.partitions.iter().map(|asked| {
             let partition = topic.as_ref().and_then(|topic| topic.partition(asked.partition_index));
-            let found = partition.ok_or(ResponseError::UnknownTopicOrPartition).and_then(|it| find(it, asked));
+            let found =
+                partition.ok_or(ResponseError::UnknownTopicOrPartition).and_then(|it| find(it, asked, committed));
             let response = ListOffsetsPartitionResponse::default().with_partition_index(asked.partition_index);
             match found {
                 Ok((offset, timestamp)) => {
@@ -47,14 +50,16 @@ fn answer(log: &Log, body: ListOffsetsRequest, version: i16) -> ListOffsetsRespo
     ListOffsetsResponse::default().with_topics(topics.collect())
 }
 
-fn find(partition: &Partition, asked: &ListOffsetsPartition) -> Result<(i64, i64), ResponseError> {
+fn find(partition: &Partition, asked: &ListOffsetsPartition, committed: bool) -> Result<(i64, i64), ResponseError> {
     check_leader_epoch(asked.current_leader_epoch)?;
+    let end = if committed { partition.last_stable_offset() } else { partition.high_watermark() };
     let found = match asked.timestamp {
-        LATEST => Ok(Some((partition.high_watermark(), -1))),
+        LATEST => Ok(Some((end, -1))),
         EARLIEST | EARLIEST_LOCAL => Ok(Some((partition.log_start_offset(), -1))),
         NEWEST_TIME => newest(partition),
         LATEST_TIERED => Ok(None),
-        time if time >= 0 => partition.offset_at(time),
+        // What is not stable is not there yet.
+        time if time >= 0 => partition.offset_at(time).map(|found| found.filter(|(offset, _)| *offset < end)),
         _ => return Err(ResponseError::InvalidRequest),
     };
     found.map(|found| found.unwrap_or((-1, -1))).map_err(|error| read_error(&error))

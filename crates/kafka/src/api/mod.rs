@@ -1,26 +1,43 @@
 //! The APIs: which versions of which are served, and one `match` that dispatches to one file per API.
 
+mod add_offsets_to_txn;
+mod add_partitions_to_txn;
+mod alter_configs;
 mod api_versions;
+mod consumer_group_describe;
+mod consumer_group_heartbeat;
+mod create_partitions;
 mod create_topics;
 mod delete_groups;
+mod delete_records;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
+mod describe_log_dirs;
+mod describe_producers;
+mod describe_topic_partitions;
+mod describe_transactions;
+mod end_txn;
 mod fetch;
 mod find_coordinator;
 mod heartbeat;
+mod incremental_alter_configs;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
 mod list_groups;
 mod list_offsets;
+mod list_partition_reassignments;
+mod list_transactions;
 mod metadata;
 mod offset_commit;
+mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
 mod sync_group;
+mod txn_offset_commit;
 
 use std::sync::Arc;
 
@@ -53,11 +70,28 @@ pub(crate) const SUPPORTED: &[(ApiKey, i16, i16)] = &[
     (ApiKey::ApiVersions, 0, 4),
     (ApiKey::CreateTopics, 2, 7),
     (ApiKey::DeleteTopics, 1, 6),
+    (ApiKey::DeleteRecords, 0, 2),
     (ApiKey::InitProducerId, 0, 5),
     (ApiKey::OffsetForLeaderEpoch, 2, 4),
+    (ApiKey::AddPartitionsToTxn, 0, 3),
+    (ApiKey::AddOffsetsToTxn, 0, 4),
+    (ApiKey::EndTxn, 0, 4),
+    (ApiKey::TxnOffsetCommit, 0, 4),
+    (ApiKey::DescribeProducers, 0, 0),
+    (ApiKey::DescribeTransactions, 0, 0),
+    (ApiKey::ListTransactions, 0, 1),
     (ApiKey::DescribeConfigs, 1, 4),
     (ApiKey::DeleteGroups, 0, 2),
     (ApiKey::DescribeCluster, 0, 2),
+    (ApiKey::AlterConfigs, 0, 2),
+    (ApiKey::IncrementalAlterConfigs, 0, 1),
+    (ApiKey::CreatePartitions, 0, 3),
+    (ApiKey::DescribeLogDirs, 1, 4),
+    (ApiKey::ListPartitionReassignments, 0, 0),
+    (ApiKey::OffsetDelete, 0, 0),
+    (ApiKey::ConsumerGroupHeartbeat, 0, 1),
+    (ApiKey::ConsumerGroupDescribe, 0, 1),
+    (ApiKey::DescribeTopicPartitions, 0, 0),
 ];
 
 /// A request of a known API and version, its body not yet decoded.
@@ -77,7 +111,7 @@ impl Request {
 }
 
 /// Begins a request. What must happen in the order of requests has happened when this returns; the rest is in the reply.
-pub(crate) async fn handle(context: &Context, mut frame: Bytes) -> Result<Reply, Malformed> {
+pub(crate) async fn handle(context: &Context, mut frame: Bytes) -> Result<(ApiKey, Reply), Malformed> {
     let (key, version) = match frame.first_chunk::<4>() {
         Some(&[a, b, c, d]) => (i16::from_be_bytes([a, b]), i16::from_be_bytes([c, d])),
         None => return Err(Malformed("it is too short")),
@@ -88,7 +122,8 @@ pub(crate) async fn handle(context: &Context, mut frame: Bytes) -> Result<Reply,
         // KIP-511: the one request whose version a client cannot know is answered at version 0.
         if api == ApiKey::ApiVersions {
             let header = guard::read_header(&mut frame, false)?;
-            return api_versions::unsupported(Call { api, version: 0, correlation_id: header.correlation_id });
+            let call = Call { api, version: 0, correlation_id: header.correlation_id };
+            return api_versions::unsupported(call).map(|reply| (api, reply));
         }
         return Err(Malformed("unsupported API version"));
     }
@@ -96,7 +131,7 @@ pub(crate) async fn handle(context: &Context, mut frame: Bytes) -> Result<Reply,
         guard::read_header(&mut frame, api.request_header_version(version) >= 2)?;
     guard::check_body(api, version, &frame)?;
     let request = Request { call: Call { api, version, correlation_id }, client_id, body: frame };
-    match api {
+    let reply = match api {
         ApiKey::Produce => produce::handle(context, request).await,
         ApiKey::Fetch => fetch::handle(context, request),
         ApiKey::ListOffsets => list_offsets::handle(context, request),
@@ -113,13 +148,31 @@ pub(crate) async fn handle(context: &Context, mut frame: Bytes) -> Result<Reply,
         ApiKey::ApiVersions => api_versions::handle(request),
         ApiKey::CreateTopics => create_topics::handle(context, request).await,
         ApiKey::DeleteTopics => delete_topics::handle(context, request).await,
-        ApiKey::InitProducerId => init_producer_id::handle(context, request).await,
+        ApiKey::InitProducerId => init_producer_id::handle(context, request),
+        ApiKey::AddPartitionsToTxn => add_partitions_to_txn::handle(context, request),
+        ApiKey::AddOffsetsToTxn => add_offsets_to_txn::handle(context, request),
+        ApiKey::DeleteRecords => delete_records::handle(context, request),
+        ApiKey::EndTxn => end_txn::handle(context, request),
+        ApiKey::TxnOffsetCommit => txn_offset_commit::handle(context, request).await,
+        ApiKey::DescribeProducers => describe_producers::handle(context, request),
+        ApiKey::DescribeTransactions => describe_transactions::handle(context, request),
+        ApiKey::ListTransactions => list_transactions::handle(context, request),
         ApiKey::OffsetForLeaderEpoch => offset_for_leader_epoch::handle(context, request),
         ApiKey::DescribeConfigs => describe_configs::handle(context, request),
         ApiKey::DeleteGroups => delete_groups::handle(context, request).await,
         ApiKey::DescribeCluster => describe_cluster::handle(context, request),
+        ApiKey::AlterConfigs => alter_configs::handle(context, request).await,
+        ApiKey::IncrementalAlterConfigs => incremental_alter_configs::handle(context, request).await,
+        ApiKey::CreatePartitions => create_partitions::handle(context, request).await,
+        ApiKey::DescribeLogDirs => describe_log_dirs::handle(context, request),
+        ApiKey::ListPartitionReassignments => list_partition_reassignments::handle(request),
+        ApiKey::OffsetDelete => offset_delete::handle(context, request).await,
+        ApiKey::ConsumerGroupHeartbeat => consumer_group_heartbeat::handle(context, request),
+        ApiKey::ConsumerGroupDescribe => consumer_group_describe::handle(context, request),
+        ApiKey::DescribeTopicPartitions => describe_topic_partitions::handle(context, request),
         _ => Err(Malformed("unknown API")),
-    }
+    };
+    reply.map(|reply| (api, reply))
 }
 
 /// Kafka's own topics begin so; clients read them but neither write nor delete them.
@@ -139,6 +192,9 @@ fn read_error(error: &ReadError) -> ResponseError {
     }
 }
 
+/// `authorized_operations` where nobody asked, and nobody authorises.
+const NO_OPERATIONS: i32 = i32::MIN;
+
 /// The one leader epoch there is: the log has one node.
 const LEADER_EPOCH: i32 = 0;
 
@@ -150,4 +206,17 @@ fn check_leader_epoch(epoch: i32) -> Result<(), ResponseError> {
 /// Runs what blocks on the disk away from the connections.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Malformed> {
     tokio::task::spawn_blocking(work).await.map_err(|_| Malformed("it could not be finished"))
+}
+
+/// Runs what must not stop half-way, even where the client leaves.
+async fn to_the_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<T, Malformed> {
+    tokio::spawn(work).await.map_err(|_| Malformed("it could not be finished"))
+}
+
+/// PRODUCER_FENCED where the client knows it, and what clients knew before (KIP-588).
+fn fenced_since(version: i16, asked: i16, error: ResponseError) -> ResponseError {
+    match error {
+        ResponseError::ProducerFenced if asked < version => ResponseError::InvalidProducerEpoch,
+        error => error,
+    }
 }

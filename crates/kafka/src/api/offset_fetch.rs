@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use kafka_protocol::ResponseError;
 use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
     OffsetFetchResponseTopics,
@@ -12,23 +13,29 @@ use super::Request;
 use crate::connection::Context;
 use crate::groups::{Committed, Groups};
 use crate::guard::Malformed;
-use crate::wire::{Reply, string};
+use crate::wire::{Reply, code, string};
 
 pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, Malformed> {
     let body: OffsetFetchRequest = request.decode()?;
     let groups = &context.shared.groups;
     if request.call.version >= 8 {
         let answers = body.groups.into_iter().map(|asked| {
+            if let Err(error) = groups.may_fetch(&asked.group_id, asked.member_id.as_deref(), asked.member_epoch) {
+                let refused = OffsetFetchResponseGroup::default().with_group_id(asked.group_id);
+                return refused.with_error_code(error.code());
+            }
             let topics = asked.topics.map(|it| it.into_iter().map(|it| (it.name, it.partition_indexes)).collect());
             let topics = look_up(groups, &asked.group_id, topics).into_iter().map(|(name, partitions)| {
                 let partitions = partitions.into_iter().map(|(index, it)| {
+                    let (it, error) = stable(groups, body.require_stable, &asked.group_id, &name, index, it);
                     OffsetFetchResponsePartitions::default()
                         .with_partition_index(index)
+                        .with_error_code(code(error))
                         .with_committed_offset(it.offset)
                         .with_committed_leader_epoch(it.leader_epoch)
                         .with_metadata(Some(string(it.metadata)))
                 });
-                OffsetFetchResponseTopics::default().with_name(name).with_partitions(partitions.collect())
+                OffsetFetchResponseTopics::default().with_partitions(partitions.collect()).with_name(name)
             });
             OffsetFetchResponseGroup::default().with_topics(topics.collect()).with_group_id(asked.group_id)
         });
@@ -38,16 +45,36 @@ pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, M
     let topics = body.topics.map(|it| it.into_iter().map(|it| (it.name, it.partition_indexes)).collect());
     let topics = look_up(groups, &body.group_id, topics).into_iter().map(|(name, partitions)| {
         let partitions = partitions.into_iter().map(|(index, it)| {
+            let (it, error) = stable(groups, body.require_stable, &body.group_id, &name, index, it);
             OffsetFetchResponsePartition::default()
                 .with_partition_index(index)
+                .with_error_code(code(error))
                 .with_committed_offset(it.offset)
                 .with_committed_leader_epoch(if with_epoch { it.leader_epoch } else { -1 })
                 .with_metadata(Some(string(it.metadata)))
         });
-        OffsetFetchResponseTopic::default().with_name(name).with_partitions(partitions.collect())
+        OffsetFetchResponseTopic::default().with_partitions(partitions.collect()).with_name(name)
     });
     request.call.now(&OffsetFetchResponse::default().with_topics(topics.collect()))
 }
+
+/// What a reader gets that wants none of an offset which an open transaction is about to change (KIP-447).
+fn stable(
+    groups: &Groups,
+    required: bool,
+    group_id: &str,
+    topic: &str,
+    index: i32,
+    found: Committed,
+) -> (Committed, Option<ResponseError>) {
+    if required && groups.is_pending(group_id, &(topic.to_owned(), index)) {
+        return (NONE, Some(ResponseError::UnstableOffsetCommit));
+    }
+    (found, None)
+}
+
+/// Never committed.
+const NONE: Committed = Committed { offset: -1, leader_epoch: -1, metadata: String::new(), commit_time_ms: -1 };
 
 type Offsets = Vec<(TopicName, Vec<(i32, Committed)>)>;
 
@@ -60,9 +87,7 @@ fn look_up(groups: &Groups, group_id: &str, topics: Option<Vec<(TopicName, Vec<i
         }
         return all.into_iter().map(|(topic, partitions)| (TopicName(string(topic)), partitions)).collect();
     };
-    let none = || Committed { offset: -1, leader_epoch: -1, metadata: String::new(), commit_time_ms: -1 };
-    let find =
-        |topic: &TopicName, index: i32| groups.committed(group_id, &(topic.to_string(), index)).unwrap_or_else(none);
+    let find = |topic: &TopicName, index: i32| groups.committed(group_id, &(topic.to_string(), index)).unwrap_or(NONE);
     let topics = topics.into_iter().map(|(topic, indexes)| {
         let partitions = indexes.into_iter().map(|index| (index, find(&topic, index))).collect();
         (topic, partitions)

@@ -18,6 +18,8 @@ use playhouse_log::{AppendError, Partition, TimestampType, Topic};
 use super::{Request, is_internal, topic_by_id};
 use crate::connection::Context;
 use crate::guard::Malformed;
+use crate::quotas::Kind;
+use crate::transactions::{Producer, Writing};
 use crate::wire::{Reply, string};
 
 /// How long a client that hit a budget is asked to wait.
@@ -33,15 +35,9 @@ struct Appending {
 pub(super) async fn handle(context: &Context, mut request: Request) -> Result<Reply, Malformed> {
     let body: ProduceRequest = request.decode()?;
     let acks = body.acks;
-    let refusal = if body.transactional_id.is_some() {
-        Some(ResponseError::TransactionalIdAuthorizationFailed)
-    } else if !(-1..=1).contains(&acks) {
-        Some(ResponseError::InvalidRequiredAcks)
-    } else {
-        None
-    };
+    let refusal = (!(-1..=1).contains(&acks)).then_some(ResponseError::InvalidRequiredAcks);
     let origin = Origin { protocol: "kafka", address: Some(context.peer.ip().to_canonical()), user_agent: None };
-    let mut throttled = false;
+    let (mut throttled, mut size) = (false, 0);
     let mut topics = Vec::with_capacity(body.topic_data.len());
     for data in body.topic_data {
         let by_id = request.call.version >= 13;
@@ -54,16 +50,24 @@ pub(super) async fn handle(context: &Context, mut request: Request) -> Result<Re
         let mut partitions = Vec::with_capacity(data.partition_data.len());
         for partition in data.partition_data {
             let (index, records) = (partition.index, partition.records.unwrap_or_default());
+            size += records.len();
             let refused = match refusal {
                 Some(error) => Some(error),
                 None if by_id && topic.is_none() => Some(ResponseError::UnknownTopicId),
                 None if is_internal(&name) => Some(ResponseError::InvalidTopicException),
-                None if records.is_empty() || !is_plain(&records) => Some(ResponseError::InvalidRecord),
+                None if records.is_empty() => Some(ResponseError::InvalidRecord),
                 None => None,
             };
-            let result = match refused {
-                Some(error) => Err(failed(index, error, None)),
-                None => match context.shared.gate.produce(&name, index, records, &origin).await {
+            // Held until the batch is appended: its transaction does not end before.
+            let writing = match refused {
+                Some(error) => Err(error),
+                None => {
+                    writing(context, body.transactional_id.as_ref().map(|id| id.as_str()), &records, &name, index).await
+                }
+            };
+            let result = match &writing {
+                Err(error) => Err(failed(index, *error, None)),
+                Ok(_) => match context.shared.gate.produce(&name, index, records, &origin).await {
                     Ok(produced) => {
                         let topic = topic.clone().or_else(|| context.shared.gate.log().topic(&name));
                         Ok((produced.appended, topic))
@@ -88,11 +92,13 @@ pub(super) async fn handle(context: &Context, mut request: Request) -> Result<Re
         topics.push((data.name, data.topic_id, partitions));
     }
     if acks == 0 {
+        context.throttle.charge(Kind::Produce, &request.client_id, size);
         // Nobody reads an answer: a failure is told by closing, as Kafka does.
         let failed = topics.iter().flat_map(|(.., partitions)| partitions).any(|it| it.response.error_code != 0);
         return if failed { Err(Malformed("a batch sent with acks=0 was refused")) } else { Ok(Reply::Silent) };
     }
     let call = request.call;
+    let quota_ms = context.throttle.charge(Kind::Produce, &request.client_id, size);
     Ok(Reply::Later(Box::pin(async move {
         let mut responses = Vec::with_capacity(topics.len());
         for (name, id, partitions) in topics {
@@ -110,20 +116,37 @@ pub(super) async fn handle(context: &Context, mut request: Request) -> Result<Re
                 TopicProduceResponse::default().with_name(name).with_topic_id(id).with_partition_responses(answers),
             );
         }
-        let throttle_ms = if throttled { THROTTLE.as_millis() as i32 } else { 0 };
+        let throttle_ms = if throttled { quota_ms.max(THROTTLE.as_millis() as i32) } else { quota_ms };
         call.encode(&ProduceResponse::default().with_responses(responses).with_throttle_time_ms(throttle_ms))
     })))
 }
 
-/// Neither part of a transaction nor a control batch, which only a broker writes. What cannot be read is left to the log.
-fn is_plain(mut records: &[u8]) -> bool {
+/// Batches of a transaction go only where their producer has said they would, and while it is open. What cannot be read is
+/// left to the log, and control batches as well: only a broker writes them.
+async fn writing(
+    context: &Context,
+    transactional_id: Option<&str>,
+    mut records: &[u8],
+    topic: &str,
+    partition: i32,
+) -> Result<Option<Writing>, ResponseError> {
+    let mut producer = None;
     while let Ok((header, length)) = split_first(records) {
-        if header.is_transactional() || header.is_control() {
-            return false;
+        if header.is_control() {
+            return Err(ResponseError::InvalidRecord);
+        }
+        if header.is_transactional() {
+            let this = Producer { id: header.producer_id, epoch: header.producer_epoch };
+            if producer.replace(this).is_some_and(|other| other != this) {
+                return Err(ResponseError::InvalidRecord);
+            }
         }
         records = &records[length..];
     }
-    true
+    let Some(producer) = producer else { return Ok(None) };
+    let id = transactional_id.ok_or(ResponseError::InvalidTxnState)?;
+    let place = (topic.to_owned(), partition);
+    context.shared.transactions.writing(id, producer, &place).await.map(Some)
 }
 
 fn stamps(topic: &Topic) -> bool {
@@ -155,6 +178,8 @@ fn refuse(index: i32, error: ProduceError, topic: &str, throttled: &mut bool) ->
         ProduceError::Append(AppendError::TooLarge { .. }) => ResponseError::MessageTooLarge,
         ProduceError::Append(AppendError::OutOfOrderSequence { .. }) => ResponseError::OutOfOrderSequenceNumber,
         ProduceError::Append(AppendError::ProducerFenced { .. }) => ResponseError::InvalidProducerEpoch,
+        ProduceError::Append(AppendError::InTransaction(_)) => ResponseError::InvalidTxnState,
+        ProduceError::Append(AppendError::KeyMissing) => ResponseError::InvalidRecord,
         ProduceError::Append(AppendError::Failed(_) | AppendError::Io(_)) => {
             tracing::error!(topic, partition = index, error = message, "cannot append");
             ResponseError::KafkaStorageError

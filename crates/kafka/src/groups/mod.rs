@@ -1,22 +1,27 @@
 //! Consumer groups: the coordinator of all of them.
 //!
-//! [`state`] decides, [`offsets`] remembers; this module gives them time and concurrency. Group membership lives in memory
-//! only: after a restart members are told that they are unknown, and join again. Committed offsets are durable.
+//! [`state`] decides for classic groups, [`consumer`] for those of the newer protocol (KIP-848), [`offsets`] remembers;
+//! this module and [`newer`] give them time and concurrency. Membership of classic groups lives in memory only: after a
+//! restart members are told that they are unknown, and join again. Committed offsets and newer groups are durable.
 
+#[cfg(test)]
+mod churn_tests;
+pub(crate) mod consumer;
 mod member;
+mod newer;
 mod offsets;
 mod state;
 #[cfg(test)]
 mod state_tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use parking_lot::Mutex;
-use playhouse_log::{Appended, Log};
+use playhouse_log::{AppendError, Appended, Log, TransactionMarker};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +32,8 @@ use offsets::{CommitError, OffsetStore};
 use state::State;
 
 pub(crate) use member::{Join, Joined, Sync, Synced};
-pub(crate) use offsets::{Committed, TopicPartition};
+pub(crate) use newer::LogCatalog;
+pub(crate) use offsets::{Committed, OFFSETS_PLACE, TopicPartition, get_string, put_string};
 pub use offsets::{GroupsError, OFFSETS_TOPIC};
 
 /// As Kafka's `offset.metadata.max.bytes`.
@@ -38,11 +44,22 @@ const FAR: Duration = Duration::from_secs(3600);
 
 pub(crate) struct Groups {
     groups: Mutex<HashMap<String, state::Group>>,
+    /// Groups of the newer protocol. Locked after `groups`, where both are.
+    newer: Mutex<HashMap<String, consumer::Group>>,
     offsets: OffsetStore,
     config: GroupConfig,
     started: Instant,
     /// A deadline may have moved forward.
     changed: Notify,
+}
+
+/// Shown by ListGroups.
+pub(crate) struct Listed {
+    pub(crate) id: String,
+    pub(crate) protocol_type: String,
+    pub(crate) state: &'static str,
+    /// Of the newer protocol.
+    pub(crate) newer: bool,
 }
 
 /// Shown by DescribeGroups.
@@ -65,8 +82,10 @@ pub(crate) struct MemberDescription {
 impl Groups {
     pub(crate) fn open(log: &Log, config: GroupConfig) -> Result<Arc<Groups>, GroupsError> {
         let offsets = OffsetStore::open(log, config.offsets_bytes_max)?;
-        let (groups, started, changed) = (Mutex::default(), Instant::now(), Notify::new());
-        Ok(Arc::new(Groups { groups, offsets, config, started, changed }))
+        let (groups, newer) = (Mutex::default(), Mutex::default());
+        let groups = Groups { groups, newer, offsets, config, started: Instant::now(), changed: Notify::new() };
+        groups.restore();
+        Ok(Arc::new(groups))
     }
 
     /// Expires sessions and ends rebalances when their time comes, until `shutdown`.
@@ -91,12 +110,13 @@ impl Groups {
 
     fn tick(&self) -> Option<u64> {
         let now_ms = self.now_ms();
+        let newer = self.tick_newer(now_ms);
         let mut groups = self.groups.lock();
         groups.retain(|_, group| {
             group.tick(now_ms);
             !group.is_vacant()
         });
-        groups.values().filter_map(state::Group::next_deadline_ms).min()
+        groups.values().filter_map(state::Group::next_deadline_ms).chain(newer).min()
     }
 
     fn now_ms(&self) -> u64 {
@@ -113,6 +133,10 @@ impl Groups {
         }
         let (waiter, reply) = oneshot::channel();
         let mut groups = self.groups.lock();
+        self.drop_newer(group_id).map_err(|error| match error {
+            ResponseError::NonEmptyGroup => ResponseError::InconsistentGroupProtocol,
+            error => error,
+        })?;
         if !self.has_room(&groups, protocols_size(&request.protocols)) {
             return Err(ResponseError::GroupMaxSizeReached);
         }
@@ -198,6 +222,9 @@ impl Groups {
         generation: i32,
     ) -> Result<(), ResponseError> {
         let now_ms = self.now_ms();
+        if let Some(group) = self.newer.lock().get(group_id) {
+            return group.check_offsets(member_id, generation);
+        }
         match self.groups.lock().get_mut(group_id) {
             Some(group) => group.may_commit(member_id, instance_id, generation, now_ms),
             None if generation < 0 && member_id.is_empty() => Ok(()),
@@ -212,14 +239,27 @@ impl Groups {
         group_id: &str,
         offsets: Vec<(TopicPartition, Committed)>,
     ) -> Result<Option<Appended>, ResponseError> {
-        self.offsets.commit(group_id, offsets, unix_ms()).map_err(|error| {
-            tracing::warn!(group = group_id, %error, "cannot commit offsets");
-            match error {
-                CommitError::Full(_) => ResponseError::InvalidCommitOffsetSize,
-                // Retriable: the client commits again.
-                CommitError::Append(_) => ResponseError::CoordinatorNotAvailable,
-            }
-        })
+        self.offsets.commit(group_id, offsets, unix_ms()).map_err(|error| commit_error(group_id, &error))
+    }
+
+    /// As [`Self::commit`], in a producer's transaction: the offsets count once it is committed.
+    pub(crate) fn stage(
+        &self,
+        group_id: &str,
+        producer: (i64, i16),
+        offsets: Vec<(TopicPartition, Committed)>,
+    ) -> Result<Option<Appended>, ResponseError> {
+        self.offsets.stage(group_id, producer, offsets, unix_ms()).map_err(|error| commit_error(group_id, &error))
+    }
+
+    /// The marker of a transaction in which offsets may have been committed.
+    pub(crate) fn end_transaction(&self, marker: &TransactionMarker) -> Result<Appended, AppendError> {
+        self.offsets.end(marker)
+    }
+
+    /// Whether a transaction that is open would change this offset.
+    pub(crate) fn is_pending(&self, group_id: &str, place: &TopicPartition) -> bool {
+        self.offsets.is_pending(group_id, place)
     }
 
     pub(crate) async fn durable(&self, appended: Appended) -> Result<(), ResponseError> {
@@ -241,19 +281,37 @@ impl Groups {
         self.offsets.all(group_id)
     }
 
-    /// Group id, protocol type and state, by group id; groups that only have committed offsets are empty ones.
-    pub(crate) fn list(&self) -> Vec<(String, String, &'static str)> {
-        let groups = self.groups.lock();
-        let live =
-            groups.iter().map(|(id, group)| (id.clone(), group.protocol_type().to_owned(), group.state().name()));
-        let mut listed: Vec<_> = live.collect();
-        let stored = self.offsets.groups().into_iter().filter(|id| !groups.contains_key(id));
-        listed.extend(stored.map(|id| (id, "consumer".to_owned(), State::Empty.name())));
-        listed.sort();
+    /// By group id; groups that only have committed offsets are empty classic ones.
+    pub(crate) fn list(&self) -> Vec<Listed> {
+        let (groups, newer) = (self.groups.lock(), self.newer.lock());
+        let consumer =
+            |id: &String, state| Listed { id: id.clone(), protocol_type: "consumer".into(), state, newer: false };
+        let classic = groups.iter().map(|(id, group)| Listed {
+            protocol_type: group.protocol_type().to_owned(),
+            ..consumer(id, group.state().name())
+        });
+        let of_newer = newer.iter().map(|(id, group)| Listed { newer: true, ..consumer(id, group.state()) });
+        let mut listed: Vec<_> = classic.chain(of_newer).collect();
+        let stored = self.offsets.groups().into_iter();
+        let stored = stored.filter(|id| !groups.contains_key(id) && !newer.contains_key(id));
+        listed.extend(stored.map(|id| consumer(&id, State::Empty.name())));
+        listed.sort_by(|one, other| one.id.cmp(&other.id));
         listed
     }
 
+    /// Whether a consumer may read the group's committed offsets: one of the newer protocol says who it is.
+    pub(crate) fn may_fetch(&self, group_id: &str, member_id: Option<&str>, epoch: i32) -> Result<(), ResponseError> {
+        match (self.newer.lock().get(group_id), member_id) {
+            (Some(group), Some(member_id)) if epoch >= 0 => group.check_offsets(member_id, epoch),
+            _ => Ok(()),
+        }
+    }
+
+    /// Of a classic group.
     pub(crate) fn describe(&self, group_id: &str) -> Option<Description> {
+        if self.newer.lock().contains_key(group_id) {
+            return None;
+        }
         let groups = self.groups.lock();
         let Some(group) = groups.get(group_id) else {
             let empty = Description {
@@ -289,9 +347,12 @@ impl Groups {
                 Some(_) => {
                     groups.remove(group_id);
                 }
-                None if !self.offsets.has(group_id) => return Err(ResponseError::GroupIdNotFound),
+                None if !self.offsets.has(group_id) && !self.newer.lock().contains_key(group_id) => {
+                    return Err(ResponseError::GroupIdNotFound);
+                }
                 None => {}
             }
+            self.drop_newer(group_id)?;
             let forgotten = self.offsets.forget(group_id, unix_ms(), |_, _| true);
             forgotten.map_err(|_| ResponseError::CoordinatorNotAvailable)?
         };
@@ -299,6 +360,32 @@ impl Groups {
             Some(appended) => self.durable(appended).await,
             None => Ok(()),
         }
+    }
+
+    /// Forgets committed offsets of some partitions; those that members read are refused.
+    pub(crate) async fn delete_offsets(
+        &self,
+        group_id: &str,
+        places: &[TopicPartition],
+    ) -> Result<Vec<Result<(), ResponseError>>, ResponseError> {
+        let exists = self.offsets.has(group_id)
+            || self.groups.lock().contains_key(group_id)
+            || self.newer.lock().contains_key(group_id);
+        if !exists {
+            return Err(ResponseError::GroupIdNotFound);
+        }
+        let refused = |(topic, _): &TopicPartition| match self.is_subscribed(group_id, topic) {
+            true => Err(ResponseError::GroupSubscribedToTopic),
+            false => Ok(()),
+        };
+        let outcomes: Vec<_> = places.iter().map(refused).collect();
+        let chosen: HashSet<&TopicPartition> =
+            places.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok()).map(|(place, _)| place).collect();
+        let forgotten = self.offsets.forget(group_id, unix_ms(), |place, _| chosen.contains(place));
+        if let Some(appended) = forgotten.map_err(|_| ResponseError::CoordinatorNotAvailable)? {
+            self.durable(appended).await?;
+        }
+        Ok(outcomes)
     }
 
     /// A deleted topic takes its committed offsets along: one made anew under its name begins at 0.
@@ -315,13 +402,23 @@ impl Groups {
         let oldest_ms = now_ms - self.config.offsets_retention.as_millis() as i64;
         for group_id in self.offsets.groups() {
             let groups = self.groups.lock();
-            if groups.contains_key(&group_id) {
+            if groups.contains_key(&group_id) || self.newer.lock().get(&group_id).is_some_and(|it| !it.is_empty()) {
                 continue;
             }
             if let Err(error) = self.offsets.forget(&group_id, now_ms, |_, it| it.commit_time_ms < oldest_ms) {
                 tracing::warn!(group = group_id, %error, "cannot expire committed offsets");
             }
         }
+    }
+}
+
+fn commit_error(group_id: &str, error: &CommitError) -> ResponseError {
+    tracing::warn!(group = group_id, %error, "cannot commit offsets");
+    match error {
+        CommitError::Full(_) => ResponseError::InvalidCommitOffsetSize,
+        CommitError::Append(AppendError::ProducerFenced { .. }) => ResponseError::InvalidProducerEpoch,
+        // Retriable: the client commits again.
+        CommitError::Append(_) => ResponseError::CoordinatorNotAvailable,
     }
 }
 

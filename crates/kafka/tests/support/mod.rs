@@ -10,7 +10,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use playhouse_gate::{Gate, GateConfig, TopicRule};
-use playhouse_kafka::{KafkaConfig, KafkaServer};
+use playhouse_kafka::{KafkaConfig, KafkaServer, Metrics};
 use playhouse_log::batch::{BatchBuilder, Compression};
 use playhouse_log::disk::RealDisk;
 use playhouse_log::{Log, LogConfig, TopicSettings};
@@ -26,6 +26,7 @@ pub const PARTITIONS: i32 = 2;
 pub struct Broker {
     pub address: SocketAddr,
     pub log: Arc<Log>,
+    pub metrics: Arc<Metrics>,
     stop: CancellationToken,
     serving: JoinHandle<std::io::Result<()>>,
     directory: TempDir,
@@ -55,8 +56,9 @@ impl Broker {
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let server = KafkaServer::new(gate, config).unwrap();
+        let metrics = server.metrics();
         let serving = tokio::spawn(server.serve(listener, stop.clone()));
-        Broker { address, log, stop, serving, directory }
+        Broker { address, log, metrics, stop, serving, directory }
     }
 
     pub async fn stop(self) -> TempDir {
@@ -188,4 +190,37 @@ pub fn values(mut batches: Bytes) -> Vec<String> {
         out.extend(records.iter().map(|record| String::from_utf8(record.unwrap().value.unwrap().to_vec()).unwrap()));
     }
     out
+}
+
+/// Writes the decision of a transaction as the coordinator does, in Kafka's format.
+pub fn write_transaction_state(
+    log: &Log,
+    id: &str,
+    producer_id: i64,
+    epoch: i16,
+    commit: bool,
+    partitions: &[(&str, i32)],
+) {
+    let mut key = BytesMut::new();
+    key.put_i16(0);
+    key.put_i16(id.len() as i16);
+    key.put_slice(id.as_bytes());
+    let mut value = BytesMut::new();
+    value.put_i16(0);
+    value.put_i64(producer_id);
+    value.put_i16(epoch);
+    value.put_i32(60_000);
+    value.put_i8(if commit { 2 } else { 3 });
+    value.put_i32(partitions.len() as i32);
+    for (topic, partition) in partitions {
+        value.put_i16(topic.len() as i16);
+        value.put_slice(topic.as_bytes());
+        value.put_i32(1);
+        value.put_i32(*partition);
+    }
+    value.put_i64(1);
+    value.put_i64(1);
+    let mut builder = BatchBuilder::new(Compression::None);
+    builder.push(1, Some(&key), Some(&value), &[]);
+    log.topic(playhouse_kafka::TRANSACTIONS_TOPIC).unwrap().partitions()[0].append(&builder.build()).unwrap();
 }

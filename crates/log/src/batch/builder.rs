@@ -1,6 +1,6 @@
 //! Framing records into a batch: one growing buffer, nothing allocated per record.
 
-use super::{Compression, HEADER_BYTES, LENGTH_OVERHEAD, Record, patch_crc, varint};
+use super::{Compression, HEADER_BYTES, LENGTH_OVERHEAD, Record, TRANSACTIONAL, patch_crc, varint};
 
 const NO_PRODUCER: (i64, i16, i32) = (-1, -1, -1);
 
@@ -15,6 +15,7 @@ pub struct BatchBuilder {
     max_timestamp_ms: i64,
     /// Id, epoch, base sequence.
     producer: (i64, i16, i32),
+    transactional: bool,
 }
 
 impl BatchBuilder {
@@ -26,12 +27,19 @@ impl BatchBuilder {
             base_timestamp_ms: 0,
             max_timestamp_ms: i64::MIN,
             producer: NO_PRODUCER,
+            transactional: false,
         }
     }
 
     /// Makes room for `bytes` of records at once.
     pub fn reserve(mut self, bytes: usize) -> BatchBuilder {
         self.buffer.reserve(bytes);
+        self
+    }
+
+    /// Makes the batch part of its producer's transaction.
+    pub fn transactional(mut self) -> BatchBuilder {
+        self.transactional = true;
         self
     }
 
@@ -122,6 +130,9 @@ impl BatchBuilder {
                 // Compression into memory has no reason to fail; a batch that is not compressed is as good.
                 Err(_) => attributes = Compression::None.attributes(),
             }
+        }
+        if self.transactional {
+            attributes |= TRANSACTIONAL;
         }
         let (producer_id, producer_epoch, base_sequence) = self.producer;
         let mut put = |at: usize, bytes: &[u8]| batch_field(&mut batch, at, bytes);

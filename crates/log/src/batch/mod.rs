@@ -5,13 +5,17 @@
 
 mod builder;
 mod compression;
+mod control;
 mod records;
 mod retain;
 mod varint;
 
 pub use builder::BatchBuilder;
 pub use compression::Compression;
+pub(crate) use control::control_batch;
+pub use control::read_marker;
 pub use records::{Headers, Record, RecordIter, Records};
+pub(crate) use retain::emptied;
 
 #[derive(Debug, thiserror::Error)]
 pub enum BatchError {
@@ -36,6 +40,10 @@ const CRC_START: usize = 21;
 const LOG_APPEND_TIME: i16 = 0x08;
 const TRANSACTIONAL: i16 = 0x10;
 const CONTROL: i16 = 0x20;
+/// The base timestamp is when compaction may take tombstones and markers out (KIP-534).
+const DELETE_HORIZON: i16 = 0x40;
+const COMPRESSION: i16 = 0x07;
+const NO_TIMESTAMP: i64 = -1;
 
 /// The 61-byte header of a batch, parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,6 +122,10 @@ impl BatchHeader {
     /// Written by a broker to end a transaction; clients never produce one.
     pub fn is_control(&self) -> bool {
         self.attributes & CONTROL != 0
+    }
+    /// From when on compaction may take the batch's tombstones or marker out, once it has seen them.
+    pub fn delete_horizon_ms(&self) -> Option<i64> {
+        (self.attributes & DELETE_HORIZON != 0).then_some(self.base_timestamp_ms)
     }
     /// Sent by an idempotent producer.
     pub fn is_idempotent(&self) -> bool {

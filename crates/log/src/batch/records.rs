@@ -98,6 +98,13 @@ pub struct RecordIter<'a> {
     ended: bool,
 }
 
+impl<'a> RecordIter<'a> {
+    /// The records of a batch that is not compressed.
+    pub(super) fn uncompressed(header: &'a BatchHeader, records: &'a [u8]) -> RecordIter<'a> {
+        RecordIter { header, rest: records, remaining: header.record_count, ended: false }
+    }
+}
+
 impl<'a> Iterator for RecordIter<'a> {
     type Item = Result<Record<'a>, BatchError>;
 

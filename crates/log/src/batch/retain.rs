@@ -1,4 +1,4 @@
-//! Taking records out of a batch, as compaction does.
+//! Taking records out of a batch, as the gate and compaction do.
 
 use super::*;
 
@@ -30,28 +30,105 @@ impl Records {
                 _ => compression.compress(&kept, batch).map_err(|error| BatchError::Invalid(error.to_string()))?,
             };
         }
-        let BatchHeader { base_offset, leader_epoch, attributes, last_offset_delta, .. } = self.header;
-        let length = (batch.len() - LENGTH_OVERHEAD) as i32;
-        let fields = [
-            (0, &base_offset.to_be_bytes()[..]),
-            (8, &length.to_be_bytes()),
-            (12, &leader_epoch.to_be_bytes()),
-            (16, &[2]),
-            (21, &attributes.to_be_bytes()),
-            (23, &last_offset_delta.to_be_bytes()),
-            (27, &self.header.base_timestamp_ms.to_be_bytes()),
-            (35, &self.header.max_timestamp_ms.to_be_bytes()),
-            (43, &self.header.producer_id.to_be_bytes()),
-            (51, &self.header.producer_epoch.to_be_bytes()),
-            (53, &self.header.base_sequence.to_be_bytes()),
-            (57, &i32::to_be_bytes(count)),
-        ];
-        for (at, bytes) in fields {
-            batch[at..at + bytes.len()].copy_from_slice(bytes);
-        }
-        patch_crc(&mut batch);
+        let header = BatchHeader { record_count: count, ..self.header };
+        put_header(&mut batch, &header);
         Ok(batch)
     }
+
+    /// As [`Self::retain`], for compaction: the newest time is that of the survivors, and with a `delete_horizon_ms` the
+    /// batch is told to keep its tombstones, or its marker, until then.
+    pub fn compact(
+        &self,
+        mut keep: impl FnMut(&Record<'_>) -> bool,
+        delete_horizon_ms: Option<i64>,
+    ) -> Result<Vec<u8>, BatchError> {
+        let mut header = self.header;
+        if let Some(horizon) = delete_horizon_ms {
+            header.attributes |= DELETE_HORIZON;
+            header.base_timestamp_ms = horizon;
+        }
+        let mut kept = Vec::with_capacity(self.bytes.len());
+        let mut newest_ms = NO_TIMESTAMP;
+        header.record_count = 0;
+        for record in self.iter() {
+            let record = record?;
+            if !keep(&record) {
+                continue;
+            }
+            header.record_count += 1;
+            newest_ms = newest_ms.max(record.timestamp_ms);
+            put_record(
+                &mut kept,
+                &record,
+                record.timestamp_ms.wrapping_sub(header.base_timestamp_ms),
+                header.base_offset,
+            );
+        }
+        if header.record_count == 0 {
+            return Ok(emptied(&header));
+        }
+        if !header.is_log_append_time() {
+            header.max_timestamp_ms = newest_ms;
+        }
+        let compression = header.compression()?;
+        let output = vec![0; HEADER_BYTES];
+        let mut batch = compression.compress(&kept, output).map_err(|error| BatchError::Invalid(error.to_string()))?;
+        put_header(&mut batch, &header);
+        Ok(batch)
+    }
+}
+
+/// A batch without its records: a header in their place, as Kafka's compaction leaves it.
+pub(crate) fn emptied(header: &BatchHeader) -> Vec<u8> {
+    let mut batch = vec![0; HEADER_BYTES];
+    let attributes = header.attributes & !COMPRESSION;
+    let max_timestamp_ms = if header.is_log_append_time() { header.max_timestamp_ms } else { NO_TIMESTAMP };
+    let header = BatchHeader { attributes, record_count: 0, max_timestamp_ms, ..*header };
+    put_header(&mut batch, &header);
+    batch
+}
+
+/// Writes all fields of the header, with the length and checksum of `batch`.
+fn put_header(batch: &mut [u8], header: &BatchHeader) {
+    let length = (batch.len() - LENGTH_OVERHEAD) as i32;
+    let fields = [
+        (0, &header.base_offset.to_be_bytes()[..]),
+        (8, &length.to_be_bytes()),
+        (12, &header.leader_epoch.to_be_bytes()),
+        (16, &[2]),
+        (21, &header.attributes.to_be_bytes()),
+        (23, &header.last_offset_delta.to_be_bytes()),
+        (27, &header.base_timestamp_ms.to_be_bytes()),
+        (35, &header.max_timestamp_ms.to_be_bytes()),
+        (43, &header.producer_id.to_be_bytes()),
+        (51, &header.producer_epoch.to_be_bytes()),
+        (53, &header.base_sequence.to_be_bytes()),
+        (57, &header.record_count.to_be_bytes()),
+    ];
+    for (at, bytes) in fields {
+        batch[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+    patch_crc(batch);
+}
+
+fn put_record(out: &mut Vec<u8>, record: &Record<'_>, timestamp_delta: i64, base_offset: i64) {
+    let mut body = Vec::with_capacity(24);
+    body.push(0);
+    varint::put(&mut body, timestamp_delta);
+    varint::put(&mut body, record.offset.wrapping_sub(base_offset));
+    for part in [record.key, record.value] {
+        match part {
+            Some(bytes) => {
+                varint::put(&mut body, bytes.len() as i64);
+                body.extend_from_slice(bytes);
+            }
+            None => varint::put(&mut body, -1),
+        }
+    }
+    varint::put(&mut body, record.header_count.into());
+    body.extend_from_slice(record.raw_headers);
+    varint::put(out, body.len() as i64);
+    out.extend_from_slice(&body);
 }
 
 #[cfg(test)]

@@ -57,6 +57,8 @@ struct State {
     fail_syncs: bool,
     capacity: Option<u64>,
     cut_next_write: Option<usize>,
+    /// Operations that change something, until the power goes.
+    dies_after: Option<u64>,
 }
 
 impl SimulatedDisk {
@@ -89,6 +91,29 @@ impl SimulatedDisk {
         }
         new.entries = new.durable_entries.clone();
         SimulatedDisk(Arc::new(Shared { state: Mutex::new(new), resumed: Condvar::new() }))
+    }
+
+    /// A copy of the disk as it is, with what is durable and what is not. Both live on, apart.
+    pub fn fork(&self) -> SimulatedDisk {
+        let old = self.0.state.lock();
+        let new = State {
+            entries: old.entries.clone(),
+            durable_entries: old.durable_entries.clone(),
+            files: old.files.clone(),
+            next_file: old.next_file,
+            ..State::default()
+        };
+        SimulatedDisk(Arc::new(Shared { state: Mutex::new(new), resumed: Condvar::new() }))
+    }
+
+    /// The power goes after so many more operations that change something: the next one fails, and all after it.
+    pub fn die_after(&self, operations: Option<u64>) {
+        self.0.state.lock().dies_after = operations;
+    }
+
+    /// Whether the power is off.
+    pub fn is_dead(&self) -> bool {
+        self.0.state.lock().dead
     }
 
     /// The disk as another process finds it after this one was killed: nothing is lost, but nothing unsynced became
@@ -206,6 +231,14 @@ impl State {
     fn alive(&self) -> io::Result<()> {
         if self.dead { Err(io::Error::other("the power is off")) } else { Ok(()) }
     }
+    /// Comes before every change.
+    fn change(&mut self) -> io::Result<()> {
+        if let Some(left) = &mut self.dies_after {
+            self.dead = *left == 0;
+            *left = left.saturating_sub(1);
+        }
+        self.alive()
+    }
     fn used_bytes(&self) -> u64 {
         self.files.values().map(|file| file.now.len() as u64).sum()
     }
@@ -259,6 +292,7 @@ impl DiskFile for SimulatedFile {
 
     fn write_all_at(&self, buffer: &[u8], offset: u64) -> io::Result<()> {
         self.with(|state| {
+            state.change()?;
             let mut written = buffer.len();
             let mut outcome = Ok(());
             if let Some(cut) = state.cut_next_write
@@ -291,7 +325,7 @@ impl DiskFile for SimulatedFile {
         while state.syncs_paused && !state.dead {
             self.shared.resumed.wait(&mut state);
         }
-        state.alive()?;
+        state.change()?;
         if state.fail_syncs {
             return Err(io::Error::from_raw_os_error(libc::EIO));
         }
@@ -313,6 +347,7 @@ impl DiskFile for SimulatedFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.with(|state| {
+            state.change()?;
             if let Some(file) = state.files.get_mut(&self.id) {
                 file.now.resize(len as usize, 0);
                 file.unsynced.push(Change::SetLen(len));
@@ -338,6 +373,7 @@ impl Disk for SimulatedDisk {
                 Err(error) if !create || error.kind() != io::ErrorKind::NotFound => return Err(error),
                 Err(_) => {
                     state.directory(path.parent().unwrap_or(Path::new("")))?;
+                    state.change()?;
                     let id = state.next_file;
                     state.next_file += 1;
                     state.entries.insert(path.to_owned(), Entry::File(id));
@@ -351,6 +387,7 @@ impl Disk for SimulatedDisk {
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         self.with(|state| {
+            state.change()?;
             for directory in path.ancestors().filter(|directory| !is_root(directory)) {
                 match state.entries.entry(directory.to_owned()).or_insert(Entry::Directory) {
                     Entry::Directory => {}
@@ -364,6 +401,7 @@ impl Disk for SimulatedDisk {
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.with(|state| {
             state.directory(path)?;
+            state.change()?;
             if state.fail_syncs {
                 return Err(io::Error::from_raw_os_error(libc::EIO));
             }
@@ -371,6 +409,17 @@ impl Disk for SimulatedDisk {
             state.durable_entries.retain(|entry, _| !inside(entry));
             let synced: Vec<_> = state.entries.iter().filter(|(entry, _)| inside(entry)).collect();
             let synced: Vec<_> = synced.into_iter().map(|(path, entry)| (path.clone(), *entry)).collect();
+            // What lay in a directory that is gone is gone with it, even where one of its name is made again.
+            let gone = |entry: &PathBuf| {
+                entry.starts_with(path)
+                    && entry
+                        .ancestors()
+                        .take_while(|it| *it != path)
+                        .any(|it| it.parent() == Some(path) && !state.entries.contains_key(it))
+            };
+            let gone: std::collections::BTreeSet<PathBuf> =
+                state.durable_entries.keys().filter(|entry| gone(entry)).cloned().collect();
+            state.durable_entries.retain(|entry, _| !gone.contains(entry));
             state.durable_entries.extend(synced);
             state.collect_garbage();
             Ok(())
@@ -387,6 +436,7 @@ impl Disk for SimulatedDisk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.with(|state| {
             let id = state.file(from)?;
+            state.change()?;
             state.directory(to.parent().unwrap_or(Path::new("")))?;
             state.entries.remove(from);
             state.entries.insert(to.to_owned(), Entry::File(id));
@@ -397,6 +447,7 @@ impl Disk for SimulatedDisk {
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.with(|state| {
             state.file(path)?;
+            state.change()?;
             state.entries.remove(path);
             Ok(())
         })
@@ -405,6 +456,7 @@ impl Disk for SimulatedDisk {
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
         self.with(|state| {
             state.directory(path)?;
+            state.change()?;
             state.entries.retain(|entry, _| !entry.starts_with(path));
             Ok(())
         })

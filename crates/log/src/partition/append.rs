@@ -1,12 +1,14 @@
 //! The way in: check the batches, give them their offsets, write them at the end.
 
 use super::*;
-use crate::TimestampType;
-use crate::batch::{BatchError, BatchHeader, patch_append_time, patch_place, split_first, verify_crc};
+use crate::batch::{BatchError, BatchHeader, Records, patch_append_time, patch_place, split_first, verify_crc};
+use crate::{TimestampType, TopicSettings};
 
 /// Without replicas there is never another leader.
 const LEADER_EPOCH: i32 = 0;
 const MAX_HELD_BACK_MS: i64 = 60_000;
+/// A batch for a compacted topic that decompresses to more is refused.
+const DECOMPRESS_LIMIT: usize = 64 << 20;
 
 impl Partition {
     /// Appends one or more whole record batches as they are, patching base offset and leader epoch (and with
@@ -14,8 +16,35 @@ impl Partition {
     /// the disk: await [`Partition::durable`] with `next_offset` before acknowledging. Blocking but short: no fsync
     /// under the lock. A batch of an idempotent producer comes alone.
     pub fn append(&self, batches: &[u8]) -> Result<Appended, AppendError> {
-        let headers = self.check(batches)?;
-        let mut bytes = batches.to_vec();
+        let settings = self.settings.get();
+        let headers = check(batches, settings.max_batch_bytes)?;
+        if let [first] = &headers[..]
+            && first.is_idempotent()
+            && (first.producer_epoch < 0 || first.base_sequence < 0)
+        {
+            let message = format!("producer {} sent no epoch or sequence", first.producer_id);
+            return Err(AppendError::Corrupt(message));
+        }
+        self.append_checked(&settings, headers, batches)
+    }
+
+    /// As [`Self::append`], for one batch of a transaction that bears no sequence: those that a coordinator in this process
+    /// writes in a producer's name. Nothing tells a repeated one.
+    pub fn append_unsequenced(&self, batch: &[u8]) -> Result<Appended, AppendError> {
+        let settings = self.settings.get();
+        let headers = check(batch, settings.max_batch_bytes)?;
+        self.append_checked(&settings, headers, batch)
+    }
+
+    fn append_checked(
+        &self,
+        settings: &TopicSettings,
+        headers: Vec<BatchHeader>,
+        batches: &[u8],
+    ) -> Result<Appended, AppendError> {
+        if settings.cleanup.compacts() {
+            check_keys(batches)?;
+        }
         let mut state = self.state.lock();
         let state = &mut *state;
         if let Some(reason) = self.failure() {
@@ -27,10 +56,25 @@ impl Partition {
             let producers::Remembered { base_offset, next_offset, append_time_ms, .. } = first_time;
             return Ok(Appended { base_offset, next_offset, append_time_ms, duplicate: true });
         }
-        if !self.shared.has_room_for(bytes.len() as u64) {
+        if !self.shared.has_room_for(batches.len() as u64) {
             return Err(AppendError::DiskBudget(self.shared.disk_budget_bytes));
         }
-        self.make_room(state, &headers, bytes.len() as u64)?;
+        let (appended, headers) = self.place(state, settings, headers, batches.to_vec())?;
+        headers.iter().for_each(|header| state.producers.record(header, appended.append_time_ms));
+        self.settle(state);
+        Ok(appended)
+    }
+
+    /// Puts checked batches at the end, with their offsets; returns their headers as they lie there. The caller takes
+    /// note of their producers, and then [`Self::settle`]s.
+    pub(super) fn place(
+        &self,
+        state: &mut State,
+        settings: &TopicSettings,
+        mut headers: Vec<BatchHeader>,
+        mut bytes: Vec<u8>,
+    ) -> Result<(Appended, Vec<BatchHeader>), AppendError> {
+        self.make_room(state, settings, &headers, bytes.len() as u64)?;
 
         let append_time_ms = self.append_time(state);
         let End { offset: base_offset, position, .. } = state.end();
@@ -38,7 +82,7 @@ impl Partition {
         for header in &headers {
             let batch = &mut bytes[at..at + header.total_bytes];
             patch_place(batch, next_offset, LEADER_EPOCH);
-            if self.settings.timestamp_type == TimestampType::LogAppendTime {
+            if settings.timestamp_type == TimestampType::LogAppendTime {
                 patch_append_time(batch, append_time_ms);
             }
             next_offset += i64::from(header.last_offset_delta) + 1;
@@ -48,13 +92,12 @@ impl Partition {
 
         state.last_append_ms = append_time_ms;
         let (mut offset, mut at) = (base_offset, position);
-        for mut header in headers {
+        for header in &mut headers {
             header.base_offset = offset;
-            if self.settings.timestamp_type == TimestampType::LogAppendTime {
+            if settings.timestamp_type == TimestampType::LogAppendTime {
                 header.max_timestamp_ms = append_time_ms;
             }
-            state.active.note(&*self.shared.disk, &header, at);
-            state.producers.record(&header, append_time_ms);
+            state.active.note(&*self.shared.disk, header, at);
             offset = header.next_offset();
             at += header.total_bytes as u64;
         }
@@ -62,54 +105,13 @@ impl Partition {
         state.checkpoint.bytes_since += written;
         self.size_bytes.fetch_add(written, Ordering::AcqRel);
         self.shared.used_bytes.fetch_add(written, Ordering::AcqRel);
+        Ok((Appended { base_offset, next_offset, append_time_ms, duplicate: false }, headers))
+    }
+
+    pub(super) fn settle(&self, state: &mut State) {
         match self.shared.durability {
             Durability::Os => self.advance(state, state.end()),
             Durability::Fsync => self.want_flush(state),
-        }
-        Ok(Appended { base_offset, next_offset, append_time_ms, duplicate: false })
-    }
-
-    fn check(&self, batches: &[u8]) -> Result<Vec<BatchHeader>, AppendError> {
-        let limit = self.settings.max_batch_bytes;
-        let mut headers = Vec::with_capacity(1);
-        let mut rest = batches;
-        while !rest.is_empty() {
-            // An announced length beyond the limit is told as such even where the bytes are not all there.
-            if let Ok(BatchHeader { total_bytes: size, .. }) = BatchHeader::parse(rest)
-                && size > limit
-            {
-                return Err(AppendError::TooLarge { size, limit });
-            }
-            let (header, size) = split_first(rest)?;
-            let (batch, after) = rest.split_at(size);
-            verify_crc(batch)?;
-            header.compression()?;
-            // Fewer than the offsets count is well: records may have been taken out of the batch.
-            if i64::from(header.record_count) > i64::from(header.last_offset_delta) + 1 {
-                return Err(AppendError::Corrupt(format!(
-                    "{} records where the offsets count {}",
-                    header.record_count,
-                    i64::from(header.last_offset_delta) + 1
-                )));
-            }
-            headers.push(header);
-            rest = after;
-        }
-        match headers.as_slice() {
-            [] => Err(AppendError::Corrupt("no record batch".into())),
-            [first, _, ..] if headers.iter().any(BatchHeader::is_idempotent) => Err(AppendError::Corrupt(format!(
-                "{} batches at once from producer {}: an idempotent producer sends one",
-                headers.len(),
-                first.producer_id
-            ))),
-            [first]
-                if first.is_idempotent()
-                    && (first.producer_epoch < 0 || first.base_sequence < 0)
-                    && !first.is_control() =>
-            {
-                Err(AppendError::Corrupt(format!("producer {} sent no epoch or sequence", first.producer_id)))
-            }
-            _ => Ok(headers),
         }
     }
 
@@ -120,14 +122,25 @@ impl Partition {
         if now < last && last - now <= MAX_HELD_BACK_MS { last } else { now }
     }
 
-    /// Rolls to a new segment where the batches would take the active one past its size.
-    fn make_room(&self, state: &mut State, headers: &[BatchHeader], bytes: u64) -> io::Result<()> {
+    /// Rolls to a new segment where the batches would take the active one past its size or age.
+    fn make_room(
+        &self,
+        state: &mut State,
+        settings: &TopicSettings,
+        headers: &[BatchHeader],
+        bytes: u64,
+    ) -> io::Result<()> {
         let active = &state.active;
         let last_offset = headers
             .iter()
             .fold(active.summary.next_offset, |next, header| next + i64::from(header.last_offset_delta) + 1);
-        let full =
-            active.summary.bytes + bytes > self.settings.segment_bytes || !active.has_room_for(bytes, last_offset);
+        // Old by the records' own times: an old history that is imported today does not roll at every batch.
+        // Nor does a marker, whose time is the log's own.
+        let records = headers.iter().filter(|header| !header.is_control());
+        let newest_ms = records.map(|header| header.max_timestamp_ms).max().unwrap_or(i64::MIN);
+        let full = active.summary.bytes + bytes > settings.segment_bytes
+            || !active.has_room_for(bytes, last_offset)
+            || active.is_older_than(settings.segment_ms, newest_ms);
         if full && active.summary.bytes > 0 { self.roll(state) } else { Ok(()) }
     }
 
@@ -138,25 +151,25 @@ impl Partition {
             Ok(closed) => closed,
             Err(error) => {
                 // Nobody has seen the new one: try again at the next append.
-                for kind in KINDS {
-                    disk.remove_file(&segment::path(&self.directory, new.summary.base_offset, kind))?;
-                }
+                segment::remove(disk, &self.directory, new.summary.base_offset)?;
                 return Err(error);
             }
         };
-        let old = std::mem::replace(&mut state.active, new);
+        let mut old = std::mem::replace(&mut state.active, new);
         state.closed.push_back(closed);
+        let file = self.hand_over_file(&mut old);
         if self.shared.durability == Durability::Fsync {
-            state.unsynced.push(old.file);
+            state.unsynced.extend(file);
             state.directory_dirty = true;
         }
         Ok(())
     }
 
     /// One write. What a failed one left behind is cut off, lest the rest of it be found behind a shorter write later.
-    fn write(&self, state: &State, bytes: &[u8], position: u64) -> Result<(), AppendError> {
-        let Err(error) = state.active.file.write_all_at(bytes, position) else { return Ok(()) };
-        if let Err(second) = state.active.file.set_len(position) {
+    fn write(&self, state: &mut State, bytes: &[u8], position: u64) -> Result<(), AppendError> {
+        let file = self.active_file(state)?;
+        let Err(error) = file.write_all_at(bytes, position) else { return Ok(()) };
+        if let Err(second) = file.set_len(position) {
             let reason = format!("{error}, and then: {second}");
             tracing::error!(topic = self.topic, partition = self.index, reason, "the partition stops");
             let _ = self.failure.set(reason.clone());
@@ -165,6 +178,61 @@ impl Partition {
         }
         Err(error.into())
     }
+}
+
+fn check(batches: &[u8], limit: usize) -> Result<Vec<BatchHeader>, AppendError> {
+    let mut headers = Vec::with_capacity(1);
+    let mut rest = batches;
+    while !rest.is_empty() {
+        // An announced length beyond the limit is told as such even where the bytes are not all there.
+        if let Ok(BatchHeader { total_bytes: size, .. }) = BatchHeader::parse(rest)
+            && size > limit
+        {
+            return Err(AppendError::TooLarge { size, limit });
+        }
+        let (header, size) = split_first(rest)?;
+        let (batch, after) = rest.split_at(size);
+        verify_crc(batch)?;
+        header.compression()?;
+        // Fewer than the offsets count is well: records may have been taken out of the batch.
+        if i64::from(header.record_count) > i64::from(header.last_offset_delta) + 1 {
+            return Err(AppendError::Corrupt(format!(
+                "{} records where the offsets count {}",
+                header.record_count,
+                i64::from(header.last_offset_delta) + 1
+            )));
+        }
+        if header.is_control() {
+            return Err(AppendError::Corrupt("a control batch, which only the log itself writes".into()));
+        }
+        headers.push(header);
+        rest = after;
+    }
+    match headers.as_slice() {
+        [] => Err(AppendError::Corrupt("no record batch".into())),
+        [first, _, ..] if headers.iter().any(BatchHeader::is_idempotent) => Err(AppendError::Corrupt(format!(
+            "{} batches at once from producer {}: an idempotent producer sends one",
+            headers.len(),
+            first.producer_id
+        ))),
+        [first] if first.is_transactional() && !first.is_idempotent() => {
+            Err(AppendError::Corrupt("a transactional batch without a producer".into()))
+        }
+        _ => Ok(headers),
+    }
+}
+
+fn check_keys(batches: &[u8]) -> Result<(), AppendError> {
+    let mut rest = Bytes::copy_from_slice(batches);
+    while !rest.is_empty() {
+        let (_, size) = split_first(&rest)?;
+        for record in Records::decompress(&rest.split_to(size), DECOMPRESS_LIMIT)?.iter() {
+            if record?.key.is_none() {
+                return Err(AppendError::KeyMissing);
+            }
+        }
+    }
+    Ok(())
 }
 
 impl From<BatchError> for AppendError {

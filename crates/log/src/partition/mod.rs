@@ -2,27 +2,38 @@
 
 mod append;
 mod checkpoint;
+mod compaction;
+mod handles;
 mod producers;
 mod read;
 mod recovery;
 mod retention;
+mod transactions;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::watch;
 
+use crate::Durability;
 use crate::disk::DiskFile;
-use crate::segment::{self, ActiveSegment, KINDS, Kind, Segment};
+use crate::segment::{self, ActiveSegment, Kind, Segment};
+use crate::settings::LiveSettings;
 use crate::shared::Shared;
-use crate::{Durability, TopicSettings};
 use checkpoint::LastCheckpoint;
 use producers::Producers;
+use transactions::Ended;
+
+pub use producers::ProducerState;
+pub use read::CommittedRead;
+pub use retention::DeleteRecordsError;
+pub use transactions::TransactionMarker;
 
 /// Where a batch was put. The records are durable once the high watermark has passed `next_offset - 1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +59,10 @@ pub enum AppendError {
     OutOfOrderSequence { producer_id: i64, expected: i32, found: i32 },
     #[error("producer {producer_id} is fenced: epoch {found} is older than {current}")]
     ProducerFenced { producer_id: i64, current: i16, found: i16 },
+    #[error("producer {0} has an open transaction, and this batch is not part of it")]
+    InTransaction(i64),
+    #[error("a record without a key, which a compacted topic cannot keep")]
+    KeyMissing,
     #[error("the log has reached its disk budget of {0} bytes")]
     DiskBudget(u64),
     #[error("the partition stopped accepting writes after a disk error: {0}")]
@@ -72,7 +87,7 @@ pub(crate) struct PartitionIdentity {
     pub topic: String,
     pub index: i32,
     pub directory: PathBuf,
-    pub settings: TopicSettings,
+    pub settings: LiveSettings,
 }
 
 #[derive(Debug)]
@@ -82,9 +97,10 @@ pub struct Partition {
     topic: String,
     index: i32,
     directory: PathBuf,
-    settings: TopicSettings,
+    settings: LiveSettings,
     state: Mutex<State>,
     high_watermark: watch::Sender<i64>,
+    last_stable_offset: AtomicI64,
     log_start_offset: AtomicI64,
     size_bytes: AtomicU64,
     /// Set once, when the partition stops accepting appends for good.
@@ -93,6 +109,10 @@ pub struct Partition {
     checkpointing: Mutex<()>,
     /// Held from a sync of the log's files until its outcome is known to all. Taken before `state`.
     syncing: Mutex<()>,
+    /// Retention, compaction and deletion take turns.
+    cleaning: Mutex<()>,
+    /// Held to open a closed segment, exclusively while compaction puts one in the place of others. Taken before `state`.
+    layout: RwLock<()>,
 }
 
 #[derive(Debug)]
@@ -101,6 +121,8 @@ struct State {
     closed: VecDeque<Segment>,
     active: ActiveSegment,
     producers: Producers,
+    /// Transactions whose markers are not durable yet: they are not over.
+    ended: VecDeque<Ended>,
     durable: End,
     /// Files of closed segments that hold unsynced batches.
     unsynced: Vec<Arc<dyn DiskFile>>,
@@ -111,6 +133,10 @@ struct State {
     last_append_ms: i64,
     checkpoint: LastCheckpoint,
     holds: BTreeMap<String, i64>,
+    /// Below this offset every key has been compacted.
+    compacted_to: i64,
+    /// When the active segment's file was last written or read.
+    used_at: Instant,
 }
 
 /// An end of the log: an offset, and where it lies.
@@ -179,7 +205,15 @@ impl Partition {
         let (end, files, directory_dirty) = {
             let mut state = self.state.lock();
             let mut files = std::mem::take(&mut state.unsynced);
-            files.push(Arc::clone(&state.active.file));
+            if state.end().offset > state.durable.offset {
+                match self.active_file(&mut state) {
+                    Ok(file) => files.push(file),
+                    Err(error) => {
+                        drop(state);
+                        return self.fail_after_sync(&error);
+                    }
+                }
+            }
             (state.end(), files, std::mem::take(&mut state.directory_dirty))
         };
         if self.failure().is_some() {
@@ -197,6 +231,8 @@ impl Partition {
         state.queued = state.end().offset > end.offset;
         if state.queued {
             self.shared.flush_soon(self.me.upgrade());
+        } else {
+            self.release_surplus(&mut state);
         }
     }
 
@@ -209,6 +245,8 @@ impl Partition {
     fn advance(&self, state: &mut State, end: End) {
         if end.offset >= state.durable.offset {
             state.durable = end;
+            // First, so that whoever the high watermark wakes sees both.
+            self.move_last_stable_offset(state);
             self.high_watermark.send_if_modified(|offset| std::mem::replace(offset, end.offset) != end.offset);
         }
     }
@@ -232,9 +270,7 @@ impl Partition {
         let cut = || -> io::Result<()> {
             for segment in state.closed.iter().chain([&state.active.summary]).rev() {
                 if segment.base_offset > durable.segment {
-                    for kind in KINDS {
-                        disk.remove_file(&segment::path(&self.directory, segment.base_offset, kind))?;
-                    }
+                    segment::remove(disk, &self.directory, segment.base_offset)?;
                 } else if segment.base_offset == durable.segment {
                     let log = segment::path(&self.directory, segment.base_offset, Kind::Log);
                     disk.open(&log, false)?.set_len(durable.position)?;
@@ -247,6 +283,11 @@ impl Partition {
         {
             tracing::error!(topic = self.topic, partition = self.index, %error, "cannot cut off what was not synced");
         }
+    }
+
+    /// Returns once nobody deletes or compacts segments. A partition that failed is not compacted further.
+    pub(crate) fn wait_for_cleaning(&self) -> MutexGuard<'_, ()> {
+        self.cleaning.lock()
     }
 
     /// The files are deleted with the topic: they count no more.

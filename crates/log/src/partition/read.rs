@@ -1,7 +1,8 @@
 //! The way out: whole batches by offset, offsets by time, all below the high watermark.
 
 use super::*;
-use crate::batch::{BatchHeader, Records};
+use crate::AbortedTransaction;
+use crate::batch::{BatchError, BatchHeader, Record, Records, emptied, split_first};
 use crate::segment::find_batch;
 
 /// Records larger than this when decompressed are found by their batch's time only.
@@ -11,39 +12,160 @@ const DECOMPRESS_LIMIT: usize = 128 << 20;
 struct Start {
     file: Arc<dyn DiskFile>,
     position: u64,
+    /// The last offset of the batch there, by the index.
+    indexed: Option<i64>,
     limit: u64,
+    /// Where the next segment begins, if this one is closed.
+    next_offset: Option<i64>,
+}
+
+impl Start {
+    /// The first batch that is wanted. An index that leads astray is not believed: then the segment is searched from its
+    /// beginning, lest records be passed over.
+    fn find(
+        &self,
+        wanted: impl Fn(&BatchHeader) -> bool,
+    ) -> io::Result<Result<Option<(u64, BatchHeader)>, BatchError>> {
+        let mut first = None;
+        let found = find_batch(&*self.file, self.position, self.limit, |header| {
+            first.get_or_insert(header.last_offset());
+            wanted(header)
+        })?;
+        if self.indexed == first || self.indexed.is_none() {
+            return Ok(found);
+        }
+        tracing::warn!(position = self.position, "a segment's index is damaged: searching without it");
+        find_batch(&*self.file, 0, self.limit, wanted)
+    }
+}
+
+/// What a reader of committed records gets.
+#[derive(Debug, Clone, Default)]
+pub struct CommittedRead {
+    /// Whole batches below the last stable offset, those of aborted transactions among them.
+    pub batches: Bytes,
+    /// The aborted transactions that these batches may belong to.
+    pub aborted: Vec<AbortedTransaction>,
+    pub last_stable_offset: i64,
 }
 
 impl Partition {
     /// Whole batches from the one that contains `offset`, up to `max_bytes` but at least one batch, all below the high
     /// watermark. Empty at the high watermark. Batches may begin below `offset`: readers skip.
     pub fn read(&self, offset: i64, max_bytes: usize) -> Result<Bytes, ReadError> {
-        let Some(start) = self.locate(offset)? else { return Ok(Bytes::new()) };
-        let Start { file, position, limit } = start;
-        let found = find_batch(&*file, position, limit, |header| header.last_offset() >= offset)?;
-        let (position, first) = found.ok().flatten().ok_or(ReadError::Corrupt(offset))?;
-        let available = (limit - position) as usize;
-        if first.total_bytes > available {
-            return Err(ReadError::Corrupt(offset));
+        self.read_below(offset, i64::MAX, max_bytes)
+    }
+
+    /// As [`Self::read`], below the last stable offset.
+    pub fn read_committed(&self, offset: i64, max_bytes: usize) -> Result<CommittedRead, ReadError> {
+        let last_stable_offset = self.last_stable_offset();
+        if (last_stable_offset..=self.high_watermark()).contains(&offset) {
+            return Ok(CommittedRead { last_stable_offset, ..CommittedRead::default() });
         }
-        let mut bytes = vec![0; max_bytes.clamp(first.total_bytes, available)];
-        if file.read_at(&mut bytes, position)? < bytes.len() {
-            return Err(ReadError::Corrupt(offset));
+        let batches = self.read_below(offset, last_stable_offset, max_bytes)?;
+        let mut end = offset;
+        let mut rest = &batches[..];
+        while let Ok((header, size)) = split_first(rest) {
+            end = header.next_offset();
+            rest = &rest[size..];
         }
-        let mut whole = first.total_bytes;
-        while let Ok(header) = BatchHeader::parse(&bytes[whole..])
-            && bytes.len() - whole >= header.total_bytes
-        {
-            whole += header.total_bytes;
+        let aborted = if end > offset { self.aborted_between(offset, end)? } else { Vec::new() };
+        Ok(CommittedRead { batches, aborted, last_stable_offset })
+    }
+
+    /// As [`Self::read_committed`], for a reader that knows nothing of transactions: batches of aborted ones and markers
+    /// come without their records.
+    pub fn read_stable(&self, offset: i64, max_bytes: usize) -> Result<Bytes, ReadError> {
+        let CommittedRead { batches, aborted, .. } = self.read_committed(offset, max_bytes)?;
+        let dropped = |header: &BatchHeader| {
+            header.is_control()
+                || header.is_transactional()
+                    && aborted.iter().any(|it| {
+                        it.producer_id == header.producer_id
+                            && (it.first_offset..=it.last_offset).contains(&header.base_offset)
+                    })
+        };
+        let mut kept = Vec::new();
+        let mut rest = batches.clone();
+        let mut changed = false;
+        while let Ok((header, size)) = split_first(&rest) {
+            let batch = rest.split_to(size);
+            if dropped(&header) {
+                changed = true;
+                kept.push(Bytes::from(emptied(&header)));
+            } else {
+                kept.push(batch);
+            }
         }
-        bytes.truncate(whole);
-        Ok(Bytes::from(bytes))
+        if changed { Ok(Bytes::from(kept.concat())) } else { Ok(batches) }
+    }
+
+    fn read_below(&self, mut offset: i64, upper: i64, max_bytes: usize) -> Result<Bytes, ReadError> {
+        loop {
+            let Some(start) = self.locate(offset)? else { return Ok(Bytes::new()) };
+            let Start { limit, next_offset, .. } = start;
+            let found = start.find(|header| header.last_offset() >= offset)?;
+            let file = start.file;
+            let Some((position, first)) = found.map_err(|_| ReadError::Corrupt(offset))? else {
+                // Compaction may have taken the rest of a segment out.
+                let Some(next) = next_offset.filter(|next| *next > offset) else {
+                    return Err(ReadError::Corrupt(offset));
+                };
+                offset = next;
+                continue;
+            };
+            if first.base_offset >= upper {
+                return Ok(Bytes::new());
+            }
+            let available = (limit - position) as usize;
+            if first.total_bytes > available {
+                return Err(ReadError::Corrupt(offset));
+            }
+            let mut bytes = vec![0; max_bytes.clamp(first.total_bytes, available)];
+            if file.read_at(&mut bytes, position)? < bytes.len() {
+                return Err(ReadError::Corrupt(offset));
+            }
+            let mut whole = first.total_bytes;
+            while let Ok(header) = BatchHeader::parse(&bytes[whole..])
+                && bytes.len() - whole >= header.total_bytes
+                && header.base_offset < upper
+            {
+                whole += header.total_bytes;
+            }
+            bytes.truncate(whole);
+            return Ok(Bytes::from(bytes));
+        }
+    }
+
+    /// The aborted transactions with records in `from..to`.
+    pub(super) fn aborted_between(&self, from: i64, to: i64) -> Result<Vec<AbortedTransaction>, ReadError> {
+        let disk = &*self.shared.disk;
+        let _layout = self.layout.read();
+        let (closed, mut active) = {
+            let state = self.state.lock();
+            let marked = state.closed.iter().filter(|it| it.next_offset > from && it.aborted_count() > 0);
+            (marked.copied().collect::<Vec<Segment>>(), state.active.aborted_since(disk, from)?)
+        };
+        let mut aborted = Vec::new();
+        for segment in closed {
+            aborted.extend(segment.aborted_since(disk, &self.directory, from)?);
+            if aborted.last().is_some_and(|last| last.last_stable_offset >= to) {
+                active.clear();
+                break;
+            }
+        }
+        aborted.append(&mut active);
+        let decided = aborted.iter().position(|it| it.last_stable_offset >= to);
+        aborted.truncate(decided.map_or(aborted.len(), |last| last + 1));
+        aborted.retain(|it| it.first_offset < to);
+        Ok(aborted)
     }
 
     /// Where the segment that holds `offset` must be searched; `None` at the high watermark.
     fn locate(&self, offset: i64) -> Result<Option<Start>, ReadError> {
         let disk = &*self.shared.disk;
-        let state = self.state.lock();
+        let _layout = self.layout.read();
+        let mut state = self.state.lock();
         let (start, end) = (self.log_start_offset(), state.durable.offset);
         if offset < start || offset > end {
             return Err(ReadError::OutOfRange { offset, start, end });
@@ -53,8 +175,9 @@ impl Partition {
         }
         let active = &state.active;
         if offset >= active.summary.base_offset {
-            let position = active.position_before(disk, offset)?;
-            return Ok(Some(Start { file: Arc::clone(&active.file), position, limit: state.durable.position }));
+            let (position, indexed) = active.position_before(disk, offset)?;
+            let (file, limit) = (self.active_file_to_read(&mut state)?, state.durable.position);
+            return Ok(Some(Start { file, position, indexed, limit, next_offset: None }));
         }
         let index = state.closed.partition_point(|segment| segment.next_offset <= offset);
         let Some(segment) = state.closed.get(index).copied() else { return Err(ReadError::Corrupt(offset)) };
@@ -64,7 +187,9 @@ impl Partition {
             .open(&self.segment_path(segment.base_offset), false)
             .and_then(|file| Ok((file, segment.position_before(disk, &self.directory, offset)?)));
         match opened {
-            Ok((file, position)) => Ok(Some(Start { file, position, limit })),
+            Ok((file, (position, indexed))) => {
+                Ok(Some(Start { file, position, indexed, limit, next_offset: Some(segment.next_offset) }))
+            }
             Err(_) if self.log_start_offset() > offset => {
                 Err(ReadError::OutOfRange { offset, start: self.log_start_offset(), end })
             }
@@ -79,6 +204,7 @@ impl Partition {
         // Segment by segment, as some may hold none: each turn ends at a segment's end.
         loop {
             let (hint, end) = {
+                let _layout = self.layout.read();
                 let state = self.state.lock();
                 let late = |segment: &&Segment| {
                     segment.next_offset > from && segment.max_timestamp_ms.is_some_and(|max| max >= timestamp_ms)
@@ -97,12 +223,13 @@ impl Partition {
             if hint >= self.high_watermark() {
                 return Ok(None);
             }
-            if let Some(Start { file, position, limit }) = self.locate(hint)? {
+            if let Some(start) = self.locate(hint)? {
                 let late =
                     |header: &BatchHeader| header.last_offset() >= hint && header.max_timestamp_ms >= timestamp_ms;
-                match find_batch(&*file, position, limit, late)? {
+                match start.find(late)? {
                     Ok(Some((position, header))) => {
-                        return self.record_at(&*file, position, header, timestamp_ms).map(Some);
+                        let from = self.log_start_offset();
+                        return self.record_at(&*start.file, position, header, timestamp_ms, from).map(Some);
                     }
                     Ok(None) => {}
                     Err(_) => return Err(ReadError::Corrupt(hint)),
@@ -119,15 +246,17 @@ impl Partition {
         position: u64,
         header: BatchHeader,
         timestamp_ms: i64,
+        from: i64,
     ) -> Result<(i64, i64), ReadError> {
         let mut batch = vec![0; header.total_bytes];
         if file.read_at(&mut batch, position)? < batch.len() {
             return Err(ReadError::Corrupt(header.base_offset));
         }
         let found = Records::decompress(&Bytes::from(batch), DECOMPRESS_LIMIT).ok().and_then(|records| {
-            let late = records.iter().flatten().find(|record| record.timestamp_ms >= timestamp_ms);
+            let late = |record: &Record<'_>| record.timestamp_ms >= timestamp_ms && record.offset >= from;
+            let late = records.iter().flatten().find(late);
             late.map(|record| (record.offset, record.timestamp_ms))
         });
-        Ok(found.unwrap_or((header.base_offset, header.max_timestamp_ms)))
+        Ok(found.unwrap_or((header.base_offset.max(from), header.max_timestamp_ms)))
     }
 }

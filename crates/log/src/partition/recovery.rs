@@ -3,8 +3,9 @@
 
 use super::checkpoint::Checkpoint;
 use super::*;
-use crate::TimestampType;
-use crate::segment::scan;
+use crate::batch::BatchHeader;
+use crate::segment::{Gaps, scan};
+use crate::{AbortedTransaction, TimestampType};
 
 impl Partition {
     /// A new, empty partition. Its directory may exist; the caller makes the directory's own entry durable.
@@ -19,14 +20,21 @@ impl Partition {
     pub(crate) fn open(shared: Arc<Shared>, identity: PartitionIdentity) -> io::Result<Arc<Partition>> {
         let disk = &*shared.disk;
         let directory = &identity.directory;
+        compaction::finish_replacement(disk, directory)?;
         let bases: Vec<i64> = disk.list(directory)?.iter().filter_map(|path| segment::base_of(path)).collect();
         let checkpoint = Checkpoint::load(disk, directory)?;
-        let recovery_point = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.recovery_point);
-        let mut producers = checkpoint.map(|checkpoint| checkpoint.producers).unwrap_or_default();
+        let checkpoint = checkpoint.filter(|checkpoint| checkpoint.has_transaction_indexes(disk, directory, &bases));
+        let known = checkpoint.is_some();
+        let Checkpoint { recovery_point, log_start_offset, compacted_to, mut producers, .. } =
+            checkpoint.unwrap_or_default();
+        // Without a checkpoint nobody knows what compaction took out.
+        let gaps = Gaps(if known { recovery_point } else { i64::MAX });
         let now_ms = shared.clock.now_ms();
 
         let mut closed = VecDeque::new();
         let mut active: Option<ActiveSegment> = None;
+        // Segments that were read, to their end or from the recovery point on.
+        let mut read = 0;
         for (index, &base) in bases.iter().enumerate() {
             if active.is_none()
                 && let Some(&next) = bases.get(index + 1)
@@ -40,17 +48,19 @@ impl Partition {
                 if before.summary.next_offset != base {
                     let end = before.summary.next_offset;
                     tracing::warn!(directory = %directory.display(), end, "cutting off segments that do not follow");
-                    bases[index..].iter().try_for_each(|&base| remove_segment(disk, directory, base))?;
+                    bases[index..].iter().try_for_each(|&base| segment::remove(disk, directory, base))?;
                     active = Some(before);
                     break;
                 }
                 closed.push_back(before.close(disk)?);
             }
-            active = Some(recover_segment(disk, directory, base, recovery_point, |header| {
-                if header.base_offset >= recovery_point {
-                    let append_time_ms = if header.is_log_append_time() { header.max_timestamp_ms } else { now_ms };
-                    producers.record(header, append_time_ms);
+            read += 1;
+            active = Some(recover_segment(disk, directory, base, recovery_point, gaps, |header, batch| {
+                if header.base_offset < recovery_point {
+                    return None;
                 }
+                let append_time_ms = if header.is_log_append_time() { header.max_timestamp_ms } else { now_ms };
+                transactions::found(&mut producers, header, batch, append_time_ms)
             })?);
         }
         let found = active.as_ref().map_or(0, |active| active.summary.next_offset);
@@ -67,13 +77,29 @@ impl Partition {
             Some(active) => active,
             None => ActiveSegment::create(disk, directory, 0)?,
         };
-        // What the last process wrote but did not sync is read from now on, so it must be durable.
-        active.file.sync()?;
-        for segment in closed.iter().filter(|segment| segment.next_offset > recovery_point) {
-            disk.open(&segment::path(directory, segment.base_offset, Kind::Log), false)?.sync()?;
+        // Everything is as the checkpoint says: nothing to sync, and nothing to tell it.
+        let clean = known && read <= 1 && active.summary.next_offset == recovery_point;
+        if !clean {
+            // What the last process wrote but did not sync is read from now on, so it must be durable.
+            for segment in closed.iter().chain([&active.summary]).filter(|it| it.next_offset >= recovery_point) {
+                disk.open(&segment::path(directory, segment.base_offset, Kind::Log), false)?.sync()?;
+            }
+            disk.sync_dir(directory)?;
         }
-        disk.sync_dir(directory)?;
-        Ok(Self::assemble(shared, identity, closed, active, producers, false))
+        let log_start_offset = log_start_offset.min(active.summary.next_offset);
+        let base_offset = active.summary.base_offset;
+        let partition = Self::assemble(shared, identity, closed, active, producers, false);
+        partition.log_start_offset.fetch_max(log_start_offset, Ordering::AcqRel);
+        {
+            let mut state = partition.state.lock();
+            state.compacted_to = compacted_to;
+            if clean {
+                state.checkpoint.offset = recovery_point;
+                state.checkpoint.told = (partition.log_start_offset(), compacted_to);
+                state.checkpoint.segment = base_offset;
+            }
+        }
+        Ok(partition)
     }
 
     fn assemble(
@@ -90,15 +116,21 @@ impl Partition {
         let bytes = closed.iter().map(|segment| segment.bytes).sum::<u64>() + active.summary.bytes;
         shared.used_bytes.fetch_add(bytes, Ordering::AcqRel);
         // The checkpoint that was found is not believed for more than it was: the next one syncs all that was scanned.
-        let checkpoint =
-            LastCheckpoint { offset: -1, segment: first.base_offset, bytes_since: 0, at_ms: shared.clock.now_ms() };
+        let checkpoint = LastCheckpoint {
+            offset: -1,
+            told: (0, 0),
+            segment: first.base_offset,
+            bytes_since: 0,
+            at_ms: shared.clock.now_ms(),
+        };
         let Segment { base_offset, next_offset, bytes: position, .. } = active.summary;
-        let stamps = settings.timestamp_type == TimestampType::LogAppendTime;
+        let stamps = settings.get().timestamp_type == TimestampType::LogAppendTime;
         let last_append_ms = active.summary.max_timestamp_ms.filter(|_| stamps).unwrap_or(i64::MIN);
         let state = State {
             closed,
             active,
             producers,
+            ended: VecDeque::new(),
             durable: End { offset: next_offset, segment: base_offset, position },
             unsynced: Vec::new(),
             directory_dirty,
@@ -106,7 +138,10 @@ impl Partition {
             last_append_ms,
             checkpoint,
             holds: BTreeMap::new(),
+            compacted_to: 0,
+            used_at: Instant::now(),
         };
+        let last_stable_offset = state.producers.first_open().unwrap_or(i64::MAX).min(next_offset);
         Arc::new_cyclic(|me| Partition {
             me: Weak::clone(me),
             shared,
@@ -116,11 +151,14 @@ impl Partition {
             settings,
             state: Mutex::new(state),
             high_watermark: watch::channel(next_offset).0,
+            last_stable_offset: AtomicI64::new(last_stable_offset),
             log_start_offset,
             size_bytes: AtomicU64::new(bytes),
             failure: OnceLock::new(),
             checkpointing: Mutex::new(()),
             syncing: Mutex::new(()),
+            cleaning: Mutex::new(()),
+            layout: RwLock::new(()),
         })
     }
 }
@@ -131,21 +169,23 @@ fn recover_segment(
     directory: &std::path::Path,
     base: i64,
     recovery_point: i64,
-    mut visit: impl FnMut(&crate::batch::BatchHeader),
+    gaps: Gaps,
+    mut visit: impl FnMut(&BatchHeader, &[u8]) -> Option<AbortedTransaction>,
 ) -> io::Result<ActiveSegment> {
     let mut trusted = recovery_point;
     loop {
-        let (mut active, position, indexed_last) = ActiveSegment::reopen(disk, directory, base, trusted)?;
-        let file = Arc::clone(&active.file);
+        let (mut active, position, indexed_last) =
+            ActiveSegment::reopen(disk, directory, base, trusted, recovery_point)?;
+        let file = active.file(disk)?;
         let mut headers_fit = true;
         let expected = if position == 0 { Some(base) } else { None };
-        let scanned = scan(&*file, position, expected, |header, at| {
+        let scanned = scan(&*file, position, expected, gaps, |header, batch, at| {
             if at == position && indexed_last.is_some_and(|last| last != header.last_offset()) {
                 headers_fit = false;
             }
             active.note(disk, header, at);
-            if headers_fit {
-                visit(header);
+            if headers_fit && let Some(aborted) = visit(header, batch) {
+                active.note_aborted(disk, &aborted);
             }
         })?;
         // An index that leads astray is no reason to cut: begin again without it.
@@ -162,16 +202,7 @@ fn recover_segment(
                 file.sync()?;
             }
         }
+        active.release();
         return Ok(active);
     }
-}
-
-fn remove_segment(disk: &dyn crate::disk::Disk, directory: &std::path::Path, base: i64) -> io::Result<()> {
-    for kind in KINDS {
-        let path = segment::path(directory, base, kind);
-        if disk.exists(&path) {
-            disk.remove_file(&path)?;
-        }
-    }
-    Ok(())
 }

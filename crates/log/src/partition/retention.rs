@@ -2,6 +2,18 @@
 
 use super::*;
 
+#[derive(Debug, thiserror::Error)]
+pub enum DeleteRecordsError {
+    #[error("offset {offset} is outside 0..={end}")]
+    OutOfRange { offset: i64, end: i64 },
+    #[error("{reader} has not read the records from offset {offset} on")]
+    Held { reader: String, offset: i64 },
+    #[error("the partition stopped after a disk error: {0}")]
+    Failed(String),
+    #[error("cannot write the log's new start: {0}")]
+    Io(#[from] std::io::Error),
+}
+
 impl Partition {
     /// Below this offset retention may delete. Readers that must not lose records (the engine) hold it back by name.
     /// Holds live in memory: a reader renews its own when it starts, before retention first runs.
@@ -27,14 +39,18 @@ impl Partition {
         self.state.lock().holds.remove(reader);
     }
 
-    /// Deletes the segments that the topic's settings no longer keep; returns how many bytes that freed.
+    /// Deletes the segments that the topic's settings no longer keep, and those below the log's start; returns how many
+    /// bytes that freed.
     pub(crate) fn retain(&self) -> io::Result<u64> {
+        // While compaction is at it, the next turn will do.
+        let Some(_turn) = self.cleaning.try_lock() else { return Ok(0) };
+        let settings = self.settings.get();
         let now_ms = self.shared.clock.now_ms();
         let expired = |segment: &Segment| {
-            let (Some(newest), Some(keep)) = (segment.max_timestamp_ms, self.settings.retention_ms) else {
+            let (Some(newest), Some(keep)) = (segment.max_timestamp_ms, settings.retention_ms) else {
                 return false;
             };
-            newest < now_ms.saturating_sub(keep)
+            settings.cleanup.deletes() && newest < now_ms.saturating_sub(keep)
         };
         let mut deleted = Vec::new();
         {
@@ -42,16 +58,20 @@ impl Partition {
             if self.failure().is_some() {
                 return Ok(0);
             }
-            let held = state.holds.values().copied().min().unwrap_or(i64::MAX).min(state.durable.offset);
+            let held = state.held().min(state.durable.offset);
             let active = state.active.summary;
-            if expired(&active) && active.bytes > 0 && active.next_offset <= held {
+            let start = self.log_start_offset();
+            let cut = start >= active.next_offset;
+            if (expired(&active) || cut) && active.bytes > 0 && active.next_offset <= held {
                 self.roll(&mut state)?;
                 self.want_flush(&mut state);
             }
             let mut bytes = self.size_bytes();
+            let limit = settings.retention_bytes.filter(|_| settings.cleanup.deletes());
             while let Some(&oldest) = state.closed.front() {
-                let too_many = self.settings.retention_bytes.is_some_and(|keep| bytes - oldest.bytes >= keep);
-                if oldest.next_offset > held || !(too_many || expired(&oldest)) {
+                let too_many = limit.is_some_and(|keep| bytes - oldest.bytes >= keep);
+                let cut = oldest.next_offset <= start;
+                if oldest.next_offset > held || !(too_many || cut || expired(&oldest)) {
                     break;
                 }
                 bytes -= oldest.bytes;
@@ -59,18 +79,46 @@ impl Partition {
                 deleted.push(oldest);
             }
             if let Some(last) = deleted.last() {
-                self.log_start_offset.store(last.next_offset, Ordering::Release);
+                self.log_start_offset.fetch_max(last.next_offset, Ordering::AcqRel);
             }
         }
         let mut freed = 0;
         for segment in deleted {
-            for kind in KINDS {
-                self.shared.disk.remove_file(&segment::path(&self.directory, segment.base_offset, kind))?;
-            }
+            segment::remove(&*self.shared.disk, &self.directory, segment.base_offset)?;
             freed += segment.bytes;
             self.size_bytes.fetch_sub(segment.bytes, Ordering::AcqRel);
             self.shared.used_bytes.fetch_sub(segment.bytes, Ordering::AcqRel);
         }
         Ok(freed)
+    }
+
+    /// Deletes the records below `before` and returns the log's new start, once that is durable. The space comes back
+    /// when retention next runs.
+    pub fn delete_records(&self, before: i64) -> Result<i64, DeleteRecordsError> {
+        {
+            let state = self.state.lock();
+            if let Some(reason) = self.failure() {
+                return Err(DeleteRecordsError::Failed(reason.to_owned()));
+            }
+            let end = state.durable.offset;
+            if !(0..=end).contains(&before) {
+                return Err(DeleteRecordsError::OutOfRange { offset: before, end });
+            }
+            if let Some((reader, offset)) = state.holds.iter().min_by_key(|(_, offset)| **offset)
+                && *offset < before
+            {
+                return Err(DeleteRecordsError::Held { reader: reader.clone(), offset: *offset });
+            }
+            self.log_start_offset.fetch_max(before, Ordering::AcqRel);
+        }
+        self.checkpoint(true)?;
+        Ok(self.log_start_offset())
+    }
+}
+
+impl State {
+    /// The lowest offset that some reader still needs.
+    pub(super) fn held(&self) -> i64 {
+        self.holds.values().copied().min().unwrap_or(i64::MAX)
     }
 }

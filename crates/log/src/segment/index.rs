@@ -28,8 +28,16 @@ impl<const N: usize> SparseIndex<N> {
         SparseIndex { path, tail: Vec::new(), unwritten: 0, written: entries }
     }
 
+    /// The index with `entries`; what else its file holds is cut off.
+    pub fn resume(disk: &dyn Disk, path: PathBuf, entries: &[[u8; N]]) -> io::Result<Self> {
+        if disk.exists(&path) && disk.open(&path, false)?.len()? == (entries.len() * N) as u64 {
+            return Ok(Self::on_disk(path, entries.len()));
+        }
+        Self::rewrite(disk, path, entries)
+    }
+
     /// Replaces the file by `entries`.
-    pub fn rewrite(disk: &dyn Disk, path: PathBuf, entries: &[[u8; N]]) -> io::Result<Self> {
+    fn rewrite(disk: &dyn Disk, path: PathBuf, entries: &[[u8; N]]) -> io::Result<Self> {
         let file = disk.open(&path, true)?;
         file.set_len(0)?;
         file.write_all_at(entries.as_flattened(), 0)?;
@@ -55,13 +63,45 @@ impl<const N: usize> SparseIndex<N> {
     /// Writes what is not in the file yet. Does not sync.
     pub fn flush(&mut self, disk: &dyn Disk) -> io::Result<()> {
         let entries = &self.tail[self.unwritten..];
-        let file = disk.open(&self.path, true)?;
         if !entries.is_empty() {
+            let file = disk.open(&self.path, true)?;
             file.write_all_at(entries.as_flattened(), (self.written * N) as u64)?;
             self.written += entries.len();
             self.unwritten = self.tail.len();
         }
         Ok(())
+    }
+
+    /// Entries in all.
+    pub fn len(&self) -> usize {
+        self.written + self.tail.len() - self.unwritten
+    }
+
+    /// Entries from the first on for which `before` does not hold; it holds for a prefix of the entries.
+    pub fn after_where(&self, disk: &dyn Disk, before: impl Fn(&[u8; N]) -> bool) -> io::Result<Vec<[u8; N]>> {
+        let mut found = Vec::new();
+        let only_in_file = self.written - self.unwritten;
+        if only_in_file > 0 && self.tail.first().is_none_or(|first| !before(first)) {
+            let file = disk.open(&self.path, false)?;
+            let (mut low, mut high) = (0, only_in_file);
+            while low < high {
+                let middle = (low + high) / 2;
+                let mut entry = [0; N];
+                if file.read_at(&mut entry, (middle * N) as u64)? == N && before(&entry) {
+                    low = middle + 1;
+                } else {
+                    high = middle;
+                }
+            }
+            found.resize(only_in_file - low, [0; N]);
+            let bytes = found.as_flattened_mut();
+            if file.read_at(bytes, (low * N) as u64)? < bytes.len() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        let in_tail = self.tail.partition_point(before);
+        found.extend_from_slice(&self.tail[in_tail..]);
+        Ok(found)
     }
 
     /// The last entry for which `at_or_before` holds; it holds for a prefix of the entries.

@@ -15,13 +15,18 @@ pub struct Scanned {
     pub damage: Option<String>,
 }
 
-/// Visits each whole batch from `position` on with its position. `expected_offset` is the first one's base offset, when
-/// that is known.
+/// Offsets run on from batch to batch, but for where compaction took batches out: below this offset.
+#[derive(Debug, Clone, Copy)]
+pub struct Gaps(pub i64);
+
+/// Visits each whole batch from `position` on, with its bytes and its position. `expected_offset` is the first one's base
+/// offset, when that is known.
 pub fn scan(
     file: &dyn DiskFile,
     mut position: u64,
     mut expected_offset: Option<i64>,
-    mut visit: impl FnMut(&BatchHeader, u64),
+    Gaps(gaps_below): Gaps,
+    mut visit: impl FnMut(&BatchHeader, &[u8], u64),
 ) -> io::Result<Scanned> {
     let len = file.len()?;
     let mut chunk = vec![0; CHUNK_BYTES.min((len - position.min(len)) as usize)];
@@ -53,10 +58,13 @@ pub fn scan(
         if let Err(error) = verify_crc(batch) {
             break Some(error.to_string());
         }
-        if let Some(expected) = expected_offset.filter(|expected| *expected != header.base_offset) {
+        let follows = |expected: i64| {
+            header.base_offset == expected || (expected < header.base_offset && header.base_offset < gaps_below)
+        };
+        if let Some(expected) = expected_offset.filter(|expected| !follows(*expected)) {
             break Some(format!("offset {} where {expected} should be", header.base_offset));
         }
-        visit(&header, position);
+        visit(&header, batch, position);
         expected_offset = Some(header.next_offset());
         position += needed as u64;
     };

@@ -1,0 +1,62 @@
+//! CreatePartitions: more of them for a topic, never fewer.
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
+use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
+use kafka_protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse};
+use playhouse_log::AlterTopicError;
+
+use super::{Request, blocking, is_internal};
+use crate::connection::Context;
+use crate::guard::Malformed;
+use crate::server::Shared;
+use crate::wire::{Reply, string};
+
+pub(super) async fn handle(context: &Context, mut request: Request) -> Result<Reply, Malformed> {
+    let body: CreatePartitionsRequest = request.decode()?;
+    let shared = context.shared.clone();
+    let results = blocking(move || {
+        let results = body.topics.into_iter().map(|asked| {
+            let result = CreatePartitionsTopicResult::default().with_name(asked.name.clone());
+            match grow(&shared, &asked, body.validate_only) {
+                Ok(()) => result,
+                Err((error, message)) => result.with_error_code(error.code()).with_error_message(Some(string(message))),
+            }
+        });
+        results.collect()
+    })
+    .await?;
+    request.call.now(&CreatePartitionsResponse::default().with_results(results))
+}
+
+fn grow(shared: &Shared, asked: &CreatePartitionsTopic, validate_only: bool) -> Result<(), (ResponseError, String)> {
+    let name = asked.name.as_str();
+    if is_internal(name) || shared.is_needed(name) {
+        let message = "the server reads this topic's partitions as they were at its start";
+        return Err((ResponseError::PolicyViolation, message.to_owned()));
+    }
+    let log = shared.gate.log();
+    let topic = log.topic(name).ok_or((ResponseError::UnknownTopicOrPartition, "no such topic".to_owned()))?;
+    let current = topic.partitions().len() as i32;
+    if let Some(assignments) = asked.assignments.as_ref().filter(|it| !it.is_empty())
+        && i64::from(asked.count) != i64::from(current) + assignments.len() as i64
+    {
+        let message = format!("{} assignments for {} new partitions", assignments.len(), asked.count - current);
+        return Err((ResponseError::InvalidReplicaAssignment, message));
+    }
+    if asked.count <= current {
+        let message = format!("{} partitions: the topic has {current}, and the number can only grow", asked.count);
+        return Err((ResponseError::InvalidPartitions, message));
+    }
+    if validate_only {
+        return Ok(());
+    }
+    match log.add_partitions(name, asked.count) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(match &error {
+            AlterTopicError::Unknown(_) => (ResponseError::UnknownTopicOrPartition, error.to_string()),
+            AlterTopicError::InvalidPartitions { .. } => (ResponseError::InvalidPartitions, error.to_string()),
+            AlterTopicError::Io(_) => (ResponseError::KafkaStorageError, error.to_string()),
+        }),
+    }
+}

@@ -1,0 +1,79 @@
+//! Other people's Kafka clients: each script of `tests/clients` runs against Playhouse and against Apache Kafka, and has
+//! to see the same. What differs is explained in docs/kafka-compatibility.md, by the name of the check.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use playhouse_testkit::Playhouse;
+
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: `cargo xtask test --real` sets it"))
+}
+
+/// The outcome of each check.
+fn outcomes(script: &str, bootstrap: &str, more: &[String]) -> BTreeMap<String, String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(script);
+    let output = Command::new("timeout")
+        .arg("600")
+        .arg(variable("PLAYHOUSE_TEST_PYTHON"))
+        .arg(path)
+        .arg(bootstrap)
+        .args(more)
+        .output()
+        .unwrap();
+    let (printed, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{script} ends with {}: {said}", output.status);
+    let outcomes: BTreeMap<String, String> = printed
+        .lines()
+        .filter_map(|line| line.split_once('\t'))
+        .map(|(check, outcome)| (check.to_owned(), outcome.to_owned()))
+        .collect();
+    assert!(!outcomes.is_empty(), "{script} checks nothing: {said}");
+    println!("{script} against {bootstrap}: {outcomes:#?}\n{said}");
+    outcomes
+}
+
+fn agree(script: &str, more: &[String]) {
+    let explained = include_str!("../docs/kafka-compatibility.md");
+    let directory = tempfile::tempdir().unwrap();
+    let playhouse = Playhouse::builder(env!("CARGO_BIN_EXE_playhouse")).data(directory.path()).start();
+    let ours = outcomes(script, &playhouse.kafka().to_string(), more);
+    let theirs = outcomes(script, &variable("PLAYHOUSE_TEST_KAFKA"), more);
+    assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
+    for (check, outcome) in &ours {
+        let is_explained = explained.contains(&format!("`{check}`"));
+        let same = *outcome == theirs[check] && outcome == "ok";
+        assert!(same != is_explained, "{check}: Playhouse {outcome:?}, Apache Kafka {:?}", theirs[check]);
+    }
+}
+
+#[test]
+#[ignore = "needs Apache Kafka and confluent-kafka"]
+fn librdkafka() {
+    agree("confluent.py", &[]);
+}
+
+#[test]
+#[ignore = "needs Apache Kafka and kafka-python"]
+fn kafka_python() {
+    agree("kafka_python.py", &[]);
+}
+
+#[test]
+#[ignore = "needs Apache Kafka and aiokafka"]
+fn aiokafka() {
+    agree("aio.py", &[]);
+}
+
+#[test]
+#[ignore = "needs Apache Kafka and its tools"]
+fn kafkas_newest_tools() {
+    agree("java_tools.py", &[variable("PLAYHOUSE_TEST_KAFKA_JARS")]);
+}
+
+#[test]
+#[ignore = "needs Apache Kafka and its tools"]
+fn kafkas_tools_of_the_line_before() {
+    agree("java_tools.py", &[variable("PLAYHOUSE_TEST_KAFKA_JARS_BEFORE")]);
+}
