@@ -116,7 +116,7 @@ GROUP BY window_start, window_end;
 
 -- Who is watching what: sessions that played or gave a sign of life, in windows of ten seconds.
 CREATE MATERIALIZED VIEW concurrent_viewers
-WITH (allowed_lateness = '30 seconds', retention = '1 hour') AS
+WITH (allowed_lateness = '30 seconds', retention = '10 minutes') AS
 SELECT
   window_start, window_end, content_id, title,
   count(DISTINCT session_id) AS viewers

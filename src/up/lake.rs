@@ -8,7 +8,7 @@ use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use playhouse_connectors::lake::LakeTable;
 use playhouse_engine::epoch::{Cursor, EpochLog};
-use playhouse_engine::{Engine, Replay};
+use playhouse_engine::{Engine, Replay, SinkProgress};
 use playhouse_query::{BoxError, LakeSource, PinnedLake, RowIter, TailRows};
 
 use super::stores::LakeStream;
@@ -23,12 +23,14 @@ pub struct LakeWithTail {
     stream: usize,
     epochs: Arc<EpochLog>,
     replay: Replay,
+    progress: SinkProgress,
 }
 
 impl LakeWithTail {
     pub fn new(lake: LakeStream, engine: &Engine) -> LakeWithTail {
+        let LakeStream { table, stream, sink } = lake;
         let (epochs, replay) = (engine.epochs().clone(), engine.replay().clone());
-        LakeWithTail { table: lake.table, stream: lake.stream, epochs, replay }
+        LakeWithTail { table, stream, epochs, replay, progress: engine.sink_progress(&sink) }
     }
 }
 
@@ -46,9 +48,11 @@ impl LakeSource for LakeWithTail {
         let began = Instant::now();
         while began.elapsed() < PIN_DEADLINE {
             let committed = self.table.pinned();
-            let cursor = self.epochs.cursor(&committed.position).hold();
-            // Epochs are only truncated once the lake has them: if these are gone, there is a newer version to pin.
-            if committed.position.covers(&self.epochs.start()) {
+            // Epochs without rows for the table are not worth a commit, and may be gone.
+            let position = self.progress.reached(&committed.position);
+            let cursor = self.epochs.cursor(&position).hold();
+            // Others are only truncated once the lake has them: if these are gone, there is a newer version to pin.
+            if position.covers(&self.epochs.start()) {
                 let tail = Tail { cursor, replay: self.replay.clone(), stream: self.stream, epoch };
                 return Ok(PinnedLake { committed: committed.provider.clone(), tail: Arc::new(tail) });
             }
@@ -100,13 +104,17 @@ impl Iterator for TailIter {
                 return None;
             }
             match self.cursor.next_epoch() {
-                Ok(Some(epoch)) if epoch.header.number <= self.epoch => match self.replay.rows(&epoch, self.stream) {
-                    Ok(mut rows) => {
-                        rows.reverse();
-                        self.rows = rows;
+                Ok(Some(epoch)) if epoch.header.number <= self.epoch => {
+                    // What follows the last one may be gone already.
+                    self.ended = epoch.header.number == self.epoch;
+                    match self.replay.rows(&epoch, self.stream) {
+                        Ok(mut rows) => {
+                            rows.reverse();
+                            self.rows = rows;
+                        }
+                        Err(error) => return self.fail(error.into()),
                     }
-                    Err(error) => return self.fail(error.into()),
-                },
+                }
                 Ok(_) => self.ended = true,
                 Err(error) => return self.fail(error.into()),
             }

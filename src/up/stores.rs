@@ -54,6 +54,8 @@ pub struct Stores {
 pub struct LakeStream {
     pub table: Arc<LakeTable>,
     pub stream: usize,
+    /// Name of the sink.
+    pub sink: String,
 }
 
 pub struct Attached {
@@ -109,7 +111,7 @@ impl Stores {
     fn lake_sink(&self, target: &Target, stream: usize, lakes: &mut Vec<LakeStream>) -> Result<Box<dyn Sink>> {
         let table = self.lake.table(target).map_err(plain)?;
         let sink = Box::new(table.sink());
-        lakes.push(LakeStream { table, stream });
+        lakes.push(LakeStream { table, stream, sink: target.name.clone() });
         Ok(sink)
     }
 }

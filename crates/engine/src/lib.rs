@@ -27,3 +27,4 @@ pub use engine::{
     InputStatus, LATE_EVENTS, Replay, ReplayError, ViewStatus, late_events_schema,
 };
 pub use position::{Position, TopicPartition};
+pub use sink::SinkProgress;

@@ -110,13 +110,15 @@ fn truncation_keeps_what_somebody_needs_and_readers_keep_what_they_hold() {
     (1..=30).for_each(|number| append(&log, number));
     let mut reader = log.cursor(&position(0));
     reader.next_epoch().unwrap().unwrap();
-    log.truncate(30, &[position(150), position(300)]).unwrap();
+    log.truncate(30, &[position(150), position(300)], &position(300)).unwrap();
     let first = log.first_epoch();
     assert!(first > 1 && first <= 16, "epochs from {first} are kept");
     assert_eq!(rows(&log, 150), (150..300).collect::<Vec<_>>());
     assert_eq!(reader.next_epoch().unwrap().unwrap().header.number, 2);
-    log.truncate(20, &[position(300)]).unwrap();
+    log.truncate(20, &[position(300)], &position(300)).unwrap();
     assert!(log.first_epoch() <= 21, "the checkpoint at 20 needs the epochs after it");
+    log.truncate(30, &[position(300)], &position(300)).unwrap();
+    assert_eq!(log.first_epoch(), 31, "nobody needs any of the last segment");
     let reopened = open(&disk, 1).unwrap();
     assert_eq!((reopened.first_epoch(), reopened.newest()), (log.first_epoch(), 30));
 }

@@ -79,6 +79,17 @@ pub(super) fn write(disk: &dyn Disk, directory: &Path, checkpoint: &Checkpoint) 
     write().map_err(|error| failed(error.to_string()))
 }
 
+/// Removes all checkpoints, durably: before epochs are counted from 1 again.
+pub(super) fn remove_all(disk: &dyn Disk, directory: &Path) -> Result<(), EngineError> {
+    if !disk.exists(directory) {
+        return Ok(());
+    }
+    for path in disk.list(directory).map_err(|error| io(directory, &error))? {
+        disk.remove_file(&path).map_err(|error| io(&path, &error))?;
+    }
+    disk.sync_dir(directory).map_err(|error| io(directory, &error))
+}
+
 /// The newest whole checkpoint of `identity`.
 pub(super) fn load(disk: &dyn Disk, directory: &Path, identity: &Identity) -> Result<Option<Checkpoint>, EngineError> {
     let mut paths: Vec<PathBuf> = match disk.exists(directory) {

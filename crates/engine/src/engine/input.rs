@@ -7,6 +7,7 @@ use std::time::Duration;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::TimestampMicrosecondType;
 use futures::future::select_all;
+use parking_lot::Mutex;
 use playhouse_log::batch::{self, BatchError, Record, Records};
 use playhouse_log::{Log, Partition, ReadError};
 use tokio::sync::watch;
@@ -33,11 +34,26 @@ pub(super) struct Place {
     pub(super) ingested_ms: i64,
 }
 
+/// Reads one source: shared with the thread that cuts ahead of the engine's.
+pub(super) struct Reader {
+    decoder: Decoder,
+    inputs: Vec<Input>,
+    /// Whose turn it is to be read: cuts go on where the last one ended, so that no partition's backlog keeps the others
+    /// waiting.
+    turn: usize,
+}
+
 /// One partition being read.
 struct Input {
     partition: Arc<Partition>,
     name: TopicPartition,
     next: i64,
+}
+
+/// What the watermark needs to know of a partition.
+struct Progress {
+    partition: Arc<Partition>,
+    name: TopicPartition,
     high_watermark: watch::Receiver<i64>,
     max_event_ms: Option<i64>,
     active_ms: i64,
@@ -49,13 +65,11 @@ struct Input {
 pub(super) struct SourceReader {
     pub(super) definition: Source,
     pub(super) topic: Arc<str>,
-    decoder: Decoder,
-    inputs: Vec<Input>,
+    reader: Arc<Mutex<Reader>>,
+    /// In the order of the reader's inputs.
+    progress: Vec<Progress>,
     pub(super) watermark_ms: Option<i64>,
     started_ms: i64,
-    /// Whose turn it is to be read: cuts go on where the last one ended, so that no partition's backlog keeps the others
-    /// waiting.
-    turn: usize,
 }
 
 /// What a cut took from one source.
@@ -65,44 +79,70 @@ pub(super) struct Cut {
     pub(super) places: Vec<Place>,
     pub(super) ranges: Vec<OffsetRange>,
     pub(super) bad: Vec<BadRecord>,
+    /// By partition: whether records were left behind.
+    behind: Vec<bool>,
+}
+
+impl Cut {
+    pub(super) fn is_behind(&self) -> bool {
+        self.behind.contains(&true)
+    }
 }
 
 impl SourceReader {
     pub(super) fn open(log: &Log, source: &Source, now_ms: i64) -> Result<SourceReader, EngineError> {
-        let topic = log.topic(&source.topic).ok_or_else(|| EngineError::UnknownTopic(source.topic.clone()))?;
+        if log.topic(&source.topic).is_none() {
+            return Err(EngineError::UnknownTopic(source.topic.clone()));
+        }
         let name: Arc<str> = Arc::from(source.topic.as_str());
-        let inputs = topic.partitions().iter().map(|partition| Input {
-            partition: partition.clone(),
-            name: TopicPartition { topic: name.clone(), partition: partition.index() },
-            next: 0,
-            high_watermark: partition.subscribe(),
-            max_event_ms: None,
-            active_ms: now_ms,
-            behind: false,
-        });
-        Ok(SourceReader {
+        let reader = Reader { decoder: source.decoder(), inputs: Vec::new(), turn: 0 };
+        let mut source = SourceReader {
             definition: source.clone(),
-            topic: name.clone(),
-            decoder: source.decoder(),
-            inputs: inputs.collect(),
+            topic: name,
+            reader: Arc::new(Mutex::new(reader)),
+            progress: Vec::new(),
             watermark_ms: None,
             started_ms: now_ms,
-            turn: 0,
-        })
+        };
+        source.adopt(log, now_ms);
+        Ok(source)
+    }
+
+    /// Takes in the partitions that were added to the topic since.
+    pub(super) fn adopt(&mut self, log: &Log, now_ms: i64) {
+        let Some(topic) = log.topic(&self.topic) else { return };
+        for partition in topic.partitions().iter().skip(self.progress.len()) {
+            let name = TopicPartition { topic: self.topic.clone(), partition: partition.index() };
+            let next = partition.log_start_offset();
+            self.reader.lock().inputs.push(Input { partition: partition.clone(), name: name.clone(), next });
+            self.progress.push(Progress {
+                partition: partition.clone(),
+                name,
+                high_watermark: partition.subscribe(),
+                max_event_ms: None,
+                active_ms: now_ms,
+                behind: false,
+            });
+        }
+    }
+
+    /// For cutting on another thread.
+    pub(super) fn reader(&self) -> Arc<Mutex<Reader>> {
+        self.reader.clone()
     }
 
     /// Forgets all times, before they are restored.
     pub(super) fn reset(&mut self) {
-        self.decoder = self.definition.decoder();
+        self.reader.lock().decoder = self.definition.decoder();
         self.watermark_ms = None;
-        for input in &mut self.inputs {
-            input.max_event_ms = None;
+        for progress in &mut self.progress {
+            progress.max_event_ms = None;
         }
     }
 
     /// Moves to `position`; where retention has removed what lies there, to the first record left, and says so.
     pub(super) fn seek(&mut self, position: &Position) {
-        for input in &mut self.inputs {
+        for input in &mut self.reader.lock().inputs {
             let wanted = position.get(&input.name);
             let start = input.partition.log_start_offset();
             if start > wanted && wanted > 0 {
@@ -116,40 +156,50 @@ impl SourceReader {
     }
 
     pub(super) fn position(&self, position: &mut Position) {
-        for input in &self.inputs {
+        for input in &self.reader.lock().inputs {
             position.set(input.name.clone(), input.next);
         }
     }
 
     pub(super) fn restore_time(&mut self, time: &PartitionTime) {
-        if let Some(input) = self.inputs.iter_mut().find(|input| input.name == time.partition) {
-            input.max_event_ms = time.max_event_ms;
-            input.active_ms = time.active_ms;
+        if let Some(progress) = self.progress.iter_mut().find(|progress| progress.name == time.partition) {
+            progress.max_event_ms = time.max_event_ms;
+            progress.active_ms = time.active_ms;
         }
     }
 
     pub(super) fn times(&self) -> Vec<PartitionTime> {
-        self.inputs.iter().map(Input::time).collect()
+        self.progress.iter().map(Progress::time).collect()
+    }
+
+    /// Makes the records of `ranges` as durable as the epoch that is made of them.
+    pub(super) fn sync(&self, ranges: &[OffsetRange]) -> Result<(), EngineError> {
+        let read = |progress: &&Progress| ranges.iter().any(|range| range.partition == progress.name);
+        for Progress { partition, name, .. } in self.progress.iter().filter(read) {
+            partition.sync().map_err(|error| read_error(name, error))?;
+        }
+        Ok(())
     }
 
     /// Tells retention that `reader` still needs everything from `position` on.
     pub(super) fn hold(&self, reader: &str, position: &Position) {
-        for input in &self.inputs {
-            input.partition.hold(reader, position.get(&input.name));
+        for progress in &self.progress {
+            progress.partition.hold(reader, position.get(&progress.name));
         }
     }
 
     pub(super) fn has_data(&self) -> bool {
-        self.inputs.iter().any(|input| input.next < input.partition.last_stable_offset())
+        self.reader.lock().inputs.iter().any(|input| input.next < input.partition.last_stable_offset())
     }
 
     pub(super) fn has_history(&self) -> bool {
-        self.inputs.iter().any(|input| input.partition.high_watermark() > input.partition.log_start_offset())
+        let partitions = || self.progress.iter().map(|progress| &progress.partition);
+        partitions().any(|partition| partition.high_watermark() > partition.log_start_offset())
     }
 
     /// Returns once some partition's high watermark has moved.
     pub(super) async fn changed(&mut self) {
-        let waits = self.inputs.iter_mut().map(|input| Box::pin(input.high_watermark.changed()));
+        let waits = self.progress.iter_mut().map(|progress| Box::pin(progress.high_watermark.changed()));
         let (outcome, _, _) = select_all(waits).await;
         if outcome.is_err() {
             // The log is closed: nothing will come, and the caller is about to be stopped.
@@ -157,15 +207,59 @@ impl SourceReader {
         }
     }
 
+    /// Advances the watermark by the rows of a cut, and returns the times that changed. A time ahead of its own ingest
+    /// time moves nothing, and nothing moves past a partition of which no record has been read yet though it has some.
+    pub(super) fn advance_watermark(&mut self, cut: &Cut, clock_ms: i64) -> Vec<PartitionTime> {
+        let Some(watermark) = &self.definition.watermark else { return Vec::new() };
+        for (progress, behind) in self.progress.iter_mut().zip(&cut.behind) {
+            progress.behind = *behind;
+            if cut.ranges.iter().any(|range| range.partition == progress.name) {
+                progress.active_ms = clock_ms;
+            }
+        }
+        let times = cut.batch.column(watermark.column).as_primitive::<TimestampMicrosecondType>();
+        for (row, place) in cut.places.iter().enumerate() {
+            if times.is_valid(row) {
+                let event_ms = times.value(row).div_euclid(1_000);
+                let input = &mut self.progress[place.input as usize];
+                if event_ms <= place.ingested_ms && input.max_event_ms.is_none_or(|max| event_ms > max) {
+                    input.max_event_ms = Some(event_ms);
+                }
+            }
+        }
+        let idle_ms = millis(watermark.idle_timeout);
+        let oldest = self
+            .progress
+            .iter()
+            .filter(|input| input.behind || clock_ms - input.active_ms.max(self.started_ms) < idle_ms)
+            .filter_map(|input| input.max_event_ms)
+            .min();
+        let unknown = self.progress.iter().any(|input| input.behind && input.max_event_ms.is_none());
+        if let Some(oldest) = oldest.filter(|_| !unknown) {
+            let next = oldest - millis(watermark.delay);
+            self.watermark_ms = Some(self.watermark_ms.map_or(next, |current| current.max(next)));
+        }
+        let read = |input: &&Progress| cut.ranges.iter().any(|range| range.partition == input.name);
+        self.progress.iter().filter(read).map(Progress::time).collect()
+    }
+}
+
+impl Progress {
+    fn time(&self) -> PartitionTime {
+        PartitionTime { partition: self.name.clone(), max_event_ms: self.max_event_ms, active_ms: self.active_ms }
+    }
+}
+
+impl Reader {
     /// Takes up to `rows_max` rows, by whole record batches and in turn from all partitions, and not beyond `fence`.
-    pub(super) fn cut(&mut self, rows_max: usize, clock_ms: i64, fence: Option<&Position>) -> Result<Cut, EngineError> {
+    pub(super) fn cut(&mut self, rows_max: usize, fence: Option<&Position>) -> Result<Cut, EngineError> {
         let mut places = Vec::new();
         let mut bad = Vec::new();
         let mut bytes = 0;
         let mut ranges: Vec<OffsetRange> = Vec::new();
         let mut idle = 0;
         let share = (rows_max / self.inputs.len().max(1)).max(1);
-        while idle < self.inputs.len() && self.decoder.len() < rows_max && bytes < EPOCH_BYTES {
+        while idle < self.inputs.len() && self.decoder.len() + bad.len() < rows_max && bytes < EPOCH_BYTES {
             let index = self.turn % self.inputs.len();
             self.turn = index + 1;
             let input = &mut self.inputs[index];
@@ -177,8 +271,7 @@ impl SourceReader {
                 continue;
             }
             idle = 0;
-            input.active_ms = clock_ms;
-            let rows = rows_max.min(self.decoder.len() + share);
+            let rows = rows_max.min(self.decoder.len() + bad.len() + share);
             let from = input.next;
             input.take(index as u32, end, rows, &mut self.decoder, &mut places, &mut bad, &mut bytes)?;
             match ranges.last_mut().filter(|last| last.partition == input.name) {
@@ -186,49 +279,13 @@ impl SourceReader {
                 None => ranges.push(OffsetRange { partition: input.name.clone(), from, to: input.next }),
             }
         }
-        for input in &mut self.inputs {
-            input.behind = input.next < input.partition.last_stable_offset();
-        }
+        let behind = self.inputs.iter().map(|input| input.next < input.partition.last_stable_offset()).collect();
         let batch = self.decoder.finish();
-        Ok(Cut { batch, places, ranges, bad })
-    }
-
-    /// Advances the watermark by the rows of a cut, and returns the times that changed. A time ahead of its own ingest
-    /// time moves nothing, and nothing moves past a partition of which no record has been read yet though it has some.
-    pub(super) fn advance_watermark(&mut self, cut: &Cut, clock_ms: i64) -> Vec<PartitionTime> {
-        let Some(watermark) = &self.definition.watermark else { return Vec::new() };
-        let times = cut.batch.column(watermark.column).as_primitive::<TimestampMicrosecondType>();
-        for (row, place) in cut.places.iter().enumerate() {
-            if times.is_valid(row) {
-                let event_ms = times.value(row).div_euclid(1_000);
-                let input = &mut self.inputs[place.input as usize];
-                if event_ms <= place.ingested_ms && input.max_event_ms.is_none_or(|max| event_ms > max) {
-                    input.max_event_ms = Some(event_ms);
-                }
-            }
-        }
-        let idle_ms = millis(watermark.idle_timeout);
-        let oldest = self
-            .inputs
-            .iter()
-            .filter(|input| input.behind || clock_ms - input.active_ms.max(self.started_ms) < idle_ms)
-            .filter_map(|input| input.max_event_ms)
-            .min();
-        let unknown = self.inputs.iter().any(|input| input.behind && input.max_event_ms.is_none());
-        if let Some(oldest) = oldest.filter(|_| !unknown) {
-            let next = oldest - millis(watermark.delay);
-            self.watermark_ms = Some(self.watermark_ms.map_or(next, |current| current.max(next)));
-        }
-        let read = self.inputs.iter().filter(|input| cut.ranges.iter().any(|range| range.partition == input.name));
-        read.map(Input::time).collect()
+        Ok(Cut { batch, places, ranges, bad, behind })
     }
 }
 
 impl Input {
-    fn time(&self) -> PartitionTime {
-        PartitionTime { partition: self.name.clone(), max_event_ms: self.max_event_ms, active_ms: self.active_ms }
-    }
-
     #[expect(clippy::too_many_arguments)]
     fn take(
         &mut self,
@@ -260,15 +317,15 @@ impl Input {
                     message: failure.message,
                 }),
             }
-            decoder.len() < rows_max
+            decoder.len() + bad.len() < rows_max
         });
-        self.next = read.map_err(|reason| self.read_error(reason))?;
+        self.next = read.map_err(|reason| read_error(&self.name, reason))?;
         Ok(())
     }
+}
 
-    fn read_error(&self, reason: impl std::fmt::Display) -> EngineError {
-        EngineError::Read { topic: self.name.topic.clone(), partition: self.name.partition, reason: reason.to_string() }
-    }
+fn read_error(name: &TopicPartition, reason: impl std::fmt::Display) -> EngineError {
+    EngineError::Read { topic: name.topic.clone(), partition: name.partition, reason: reason.to_string() }
 }
 
 /// Shows `each` the records of one read of the log that lie in `offsets`, until it says `false`: then the batch at hand is

@@ -1,10 +1,11 @@
 //! The engine: one thread that turns the log into epochs.
 //!
-//! Each turn: [`input`] cuts an epoch (which offsets it covers) and decodes it; the dedup set drops ids already seen; the
+//! Each turn: [`input`] cuts an epoch (which offsets it covers) and decodes it, [`ahead`] of time where there is a backlog; the dedup set drops ids already seen; the
 //! pipeline's cached plans run; [`views`](crate::views) take the partial rows; one record goes to the epoch log; the
 //! views are published. Everything that decides the outcome (offsets, clock, watermark) is in that record, so recovery
 //! merges deltas instead of computing again. [`checkpoint`] bounds how many.
 
+mod ahead;
 mod checkpoint;
 mod input;
 mod late;
@@ -28,7 +29,7 @@ pub use self::late::{LATE_EVENTS, late_events_schema};
 pub use self::replay::{Replay, ReplayError};
 pub use self::status::{EngineStatus, Freshness, InputStatus, ViewStatus};
 use crate::epoch::{EpochLog, EpochLogConfig, EpochLogError};
-use crate::sink::{DriverHandle, Sink};
+use crate::sink::{DriverHandle, Sink, SinkProgress};
 use crate::sql::{Pipeline, RunError};
 use crate::state::aggregate::StateError;
 use crate::state::dedup::{DedupConfig, DedupError};
@@ -99,7 +100,7 @@ pub enum EngineError {
     Checkpoint { path: PathBuf, reason: String },
     #[error("cannot keep a record that cannot be decoded: {0}")]
     BadRecord(String),
-    #[error("cannot start the engine's thread: {0}")]
+    #[error("the engine's thread: {0}")]
     Thread(#[source] std::io::Error),
 }
 
@@ -195,6 +196,11 @@ impl Engine {
     /// For reading the rows of what [`Engine::epochs`] has.
     pub fn replay(&self) -> &Replay {
         &self.replay
+    }
+
+    /// Of the sink of that name.
+    pub fn sink_progress(&self, name: &str) -> SinkProgress {
+        SinkProgress::of(self.sinks.iter().find(|sink| sink.status().name == name))
     }
 
     pub fn status(&self) -> EngineStatus {

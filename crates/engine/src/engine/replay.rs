@@ -24,7 +24,7 @@ pub enum ReplayError {
     Read { partition: TopicPartition, reason: String },
     #[error("pipeline: {0}")]
     Run(#[from] RunError),
-    #[error("epoch {0} does not cover the rows it was made of")]
+    #[error("the records of epoch {0} give other rows than they gave first: the topic is not the same any more")]
     Rows(u64),
 }
 
@@ -75,7 +75,12 @@ impl Replay {
             let batch = decoder.finish();
             inputs.push(without(batch, dropped.get(index).map_or(&[], Vec::as_slice), epoch.header.number)?);
         }
-        Ok(tokio::runtime::Handle::current().block_on(self.pipeline.run_stream(inputs, stream))?)
+        let rows = tokio::runtime::Handle::current().block_on(self.pipeline.run_stream(inputs, stream))?;
+        let count: u64 = rows.iter().map(|batch| batch.num_rows() as u64).sum();
+        if epoch.header.rows.get(stream) != Some(&count) {
+            return Err(ReplayError::Rows(epoch.header.number));
+        }
+        Ok(rows)
     }
 
     fn partition(&self, name: &TopicPartition) -> Option<Arc<Partition>> {

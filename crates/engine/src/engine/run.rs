@@ -11,8 +11,10 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::TimestampMicrosecondType;
 use futures::future::select_all;
 use parking_lot::Mutex;
+use playhouse_log::Log;
 use tokio_util::sync::CancellationToken;
 
+use super::ahead::Ahead;
 use super::checkpoint::{self, Checkpoint, Meta};
 use super::input::{Cut, SourceReader};
 use super::late::{self, LateContext, LateRows};
@@ -39,6 +41,7 @@ const BUDGET_WAIT: Duration = Duration::from_millis(100);
 pub(super) use recover::Start;
 
 pub(super) struct Runner {
+    log: Arc<Log>,
     config: EngineConfig,
     identity: Identity,
     pub(super) pipeline: Arc<Pipeline>,
@@ -49,6 +52,7 @@ pub(super) struct Runner {
     /// As the last checkpoint has them.
     pub(super) marks: BTreeMap<String, SinkMark>,
     sources: Vec<SourceReader>,
+    ahead: Ahead,
     dedup: Vec<Option<DedupSet>>,
     view_states: Vec<View>,
     position: Position,
@@ -154,8 +158,12 @@ impl Runner {
                 self.wait_for_room(stop).await?;
                 continue;
             }
-            let tick_in = millis_until_tick(self.clock_ms, (self.config.clock)());
-            let has_data = self.sources.iter().any(SourceReader::has_data);
+            let now_ms = (self.config.clock)();
+            if !self.ahead.is_pending() {
+                self.sources.iter_mut().for_each(|source| source.adopt(&self.log, now_ms));
+            }
+            let tick_in = millis_until_tick(self.clock_ms, now_ms);
+            let has_data = self.ahead.is_pending() || self.sources.iter().any(SourceReader::has_data);
             let tick = tick_in == 0 && self.view_states.iter().any(|view| !view.groups.is_empty());
             if !has_data && !tick {
                 if self.unpublished_ms.is_some() {
@@ -204,9 +212,16 @@ impl Runner {
         }
         let began = Instant::now();
         let rows_max = (self.pace.rows() / self.sources.len().max(1)).max(1);
-        let mut cuts = Vec::with_capacity(self.sources.len());
-        for source in &mut self.sources {
-            cuts.push(source.cut(rows_max, clock_ms, self.fences.first())?);
+        let readers = || self.sources.iter().map(SourceReader::reader);
+        let mut cuts: Vec<Cut> = match self.ahead.take() {
+            Some(cuts) => cuts?,
+            None => {
+                readers().map(|reader| reader.lock().cut(rows_max, self.fences.first())).collect::<Result<_, _>>()?
+            }
+        };
+        let behind = cuts.iter().any(Cut::is_behind);
+        if behind && self.fences.is_empty() {
+            self.ahead.begin(readers().collect(), rows_max);
         }
         self.keep_bad_records(&mut cuts).await?;
         let watermarks_before: Vec<Option<i64>> = self.sources.iter().map(|source| source.watermark_ms).collect();
@@ -257,6 +272,9 @@ impl Runner {
             streams,
             derived,
         };
+        for (source, cut) in self.sources.iter().zip(&cuts) {
+            source.sync(&cut.ranges)?;
+        }
         let header = self.epochs.append(epoch, &self.position)?;
         self.finish_epoch(&header)?;
         let oldest = cuts.iter().flat_map(|cut| cut.places.iter().map(|place| place.ingested_ms)).min();
@@ -268,7 +286,6 @@ impl Runner {
             shared.late += late_rows;
         }
         // While there is a backlog, readers gain nothing from every single epoch.
-        let behind = self.sources.iter().any(SourceReader::has_data);
         if !behind || self.published_at.elapsed() >= PUBLISH_INTERVAL {
             self.publish_views()?;
         }
@@ -371,7 +388,7 @@ impl Runner {
         let needed = self.sinks.iter().map(|(name, sink)| sink.needs_from(self.marks.get(name)));
         let positions: Option<Vec<Position>> = needed.collect();
         if let Some(positions) = positions {
-            self.epochs.truncate(self.epoch_at_checkpoint, &positions)?;
+            self.epochs.truncate(self.epoch_at_checkpoint, &positions, &self.position)?;
         }
         self.hold();
         Ok(())

@@ -36,7 +36,7 @@ pub struct EpochLogConfig {
 
 impl Default for EpochLogConfig {
     fn default() -> Self {
-        EpochLogConfig { segment_bytes: 64 << 20, recent_bytes: 48 << 20 }
+        EpochLogConfig { segment_bytes: 8 << 20, recent_bytes: 16 << 20 }
     }
 }
 
@@ -235,8 +235,17 @@ impl EpochLog {
         Cursor::new(self.clone(), segments[index].clone(), Position::default()).skip_to(number)
     }
 
-    /// Removes segments that hold only epochs up to `epoch` that lie before all of `positions`.
-    pub fn truncate(&self, epoch: u64, positions: &[Position]) -> Result<(), EpochLogError> {
+    /// Removes segments that hold only epochs up to `epoch` that lie before all of `positions`. `end` is where the newest
+    /// epoch ends: a last segment of which nothing is needed gives way to a new one.
+    pub fn truncate(&self, epoch: u64, positions: &[Position], end: &Position) -> Result<(), EpochLogError> {
+        let tail = self.tail();
+        let bytes = tail.end.load(Ordering::Acquire) - tail.start;
+        if bytes >= self.config.segment_bytes / 64
+            && epoch >= self.newest()
+            && positions.iter().all(|at| at.covers(end))
+        {
+            self.roll(self.newest() + 1, end)?;
+        }
         let mut removed = Vec::new();
         {
             let mut segments = self.segments.write();

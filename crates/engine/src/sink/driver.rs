@@ -95,6 +95,24 @@ impl DriverHandle {
     }
 }
 
+/// How far a sink has come beyond what it committed.
+#[derive(Debug, Clone)]
+pub struct SinkProgress(Option<Arc<Mutex<SinkStatus>>>);
+
+impl SinkProgress {
+    pub(crate) fn of(handle: Option<&DriverHandle>) -> SinkProgress {
+        SinkProgress(handle.map(|handle| handle.status.clone()))
+    }
+
+    /// The position before which everything is in `committed` or held no row for the sink, if `committed` is what the
+    /// sink committed last; otherwise `committed`.
+    pub fn reached(&self, committed: &Position) -> Position {
+        let status = self.0.as_ref().map(|status| status.lock());
+        let current = status.filter(|status| status.position == *committed);
+        current.map_or_else(|| committed.clone(), |status| status.reached.clone())
+    }
+}
+
 pub(crate) struct Driver {
     sink: Box<dyn Sink>,
     stream: usize,

@@ -3,7 +3,7 @@
 mod driver;
 
 pub(crate) use driver::{Driver, DriverHandle, SinkMark};
-pub use driver::{SinkState, SinkStatus};
+pub use driver::{SinkProgress, SinkState, SinkStatus};
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;

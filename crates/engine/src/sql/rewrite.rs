@@ -118,6 +118,14 @@ impl Rewriter<'_> {
         let mut names: Vec<Option<String>> = Vec::with_capacity(select.projection.len() + 1);
         for item in &select.projection {
             let name = item_name(item);
+            if reads.windowed
+                && let SelectItem::ExprWithAlias { expr, alias } = item
+                && [WINDOW_START_COLUMN, WINDOW_END_COLUMN].contains(&alias.value.as_str())
+                && !is_column(expr, &alias.value)
+            {
+                let at = self.at.moved(item.span());
+                return Err(at.error(format!("{} is the window's own: give this column another name", alias.value)));
+            }
             if let Some(twice) = name.as_ref().filter(|_| names.contains(&name)) {
                 let at = self.at.moved(item.span());
                 return Err(at.error(format!("two columns are called {twice}: rename one with AS")));
@@ -343,4 +351,13 @@ fn item_name(item: &SelectItem) -> Option<String> {
 
 pub fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Whether the expression is nothing but the column of that name.
+fn is_column(expression: &Expr, name: &str) -> bool {
+    match expression {
+        Expr::Identifier(column) => column.value == name,
+        Expr::CompoundIdentifier(path) => path.last().is_some_and(|column| column.value == name),
+        _ => false,
+    }
 }

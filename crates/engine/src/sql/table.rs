@@ -106,6 +106,12 @@ fn source(table: &CreateTable, at: &At) -> Result<SourceTable, SqlError> {
             }
         }
     }
+    for (index, column) in columns.iter().enumerate() {
+        if let Some(other) = columns[..index].iter().find(|other| other.key == column.key) {
+            let (first, second, key) = (&other.name, &column.name, &column.key);
+            return Err(at.error(format!("{first} and {second} are both read from the JSON field {key:?}")));
+        }
+    }
     let of_type = |option: &str, kind: FieldType, type_name: &str| match options.get(option) {
         None => Ok(None),
         Some((name, at)) => match columns.iter().find(|column| column.name == name) {

@@ -65,7 +65,7 @@ async fn its_shape() {
     assert!(pipeline.views.iter().all(|view| view.windowed && view.source == 0));
     let viewers = &pipeline.views[1];
     assert_eq!(viewers.allowed_lateness, Some(Duration::from_secs(30)));
-    assert_eq!(viewers.retention, Duration::from_secs(3600));
+    assert_eq!(viewers.retention, Duration::from_secs(600));
     assert_eq!(viewers.aggregates[0].kind, AggregateKind::CountDistinct);
     assert_eq!(pipeline.views[0].allowed_lateness, None);
 }

@@ -25,6 +25,15 @@ impl Partition {
         }
     }
 
+    /// Makes what was appended durable, where the log itself does not wait for that ([`crate::Durability::Os`]): for a
+    /// reader that is about to make durable what it made of it.
+    pub fn sync(&self) -> Result<(), AppendError> {
+        if self.shared.durability == Durability::Os {
+            self.flush();
+        }
+        self.failure().map_or(Ok(()), |reason| Err(AppendError::Failed(reason.to_owned())))
+    }
+
     /// The reader needs nothing of this partition any more.
     pub fn release(&self, reader: &str) {
         self.state.lock().holds.remove(reader);

@@ -13,6 +13,7 @@ mod connection;
 mod context;
 mod cursor;
 mod errors;
+mod fractions;
 mod frames;
 mod json;
 mod service;

@@ -38,8 +38,8 @@ use pgwire::types::format::FormatOptions;
 use super::context::Base;
 use super::cursor::{self, Prepared};
 use super::errors::{engine, error, from_parser, user};
-use super::session;
 use super::statements::{Kind, check_depth, classify, verify};
+use super::{fractions, session};
 
 pub(super) struct Service {
     base: Arc<Base>,
@@ -83,7 +83,8 @@ pub(super) async fn rows(
     settings: &HashMap<String, String>,
 ) -> PgWireResult<QueryResponse> {
     let frame = context.execute_logical_plan(plan).await.map_err(engine)?;
-    encode_dataframe(frame, format, Some(Arc::new(FormatOptions::from_client_metadata(settings)))).await
+    let options = Arc::new(FormatOptions::from_client_metadata(settings));
+    encode_dataframe(frame, format, Some(options)).await.map(fractions::trimmed)
 }
 
 #[async_trait]
@@ -265,7 +266,10 @@ impl ExtendedQueryHandler for Service {
         }
         // The library binds the parameters and encodes the rows.
         let library = DfSessionService::new_with_hooks(Arc::new(context), vec![]);
-        ExtendedQueryHandler::do_query(&library, client, portal, max_rows).await
+        match ExtendedQueryHandler::do_query(&library, client, portal, max_rows).await? {
+            Response::Query(rows) => Ok(Response::Query(fractions::trimmed(rows))),
+            other => Ok(other),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use playhouse_log::disk::{Disk, create_dir_durably};
 
 use super::Runner;
 use crate::Position;
+use crate::engine::ahead::Ahead;
 use crate::engine::checkpoint::{self, Checkpoint};
 use crate::engine::input::{self, SourceReader, millis};
 use crate::engine::pace::Pace;
@@ -61,6 +62,7 @@ impl Runner {
                     source.position(&mut position);
                 });
                 let config = config.epoch_log.clone();
+                checkpoint::remove_all(&*disk, &checkpoints)?;
                 let epochs = EpochLog::create(disk.clone(), &epochs_directory, &identity, config, &position)?;
                 (epochs, None, if rebuild { Start::Rebuild } else { Start::Continue })
             }
@@ -72,6 +74,7 @@ impl Runner {
             view_states.push(View::new(definition.clone(), hash_key)?);
         }
         let mut runner = Runner {
+            log,
             identity,
             epochs: Arc::new(epochs),
             views: Arc::default(),
@@ -89,11 +92,13 @@ impl Runner {
             published_at: Instant::now(),
             unpublished_ms: None,
             fences: Vec::new(),
+            ahead: Ahead::start()?,
             pace: Pace::new(config.epoch_rows),
             sources,
             pipeline,
             config,
         };
+        runner.hold();
         runner.restore(checkpoint, hash_key)?;
         runner.merge_epochs()?;
         for source in &mut runner.sources {
@@ -104,7 +109,6 @@ impl Runner {
             view.publish_all()?;
         }
         runner.publish();
-        runner.hold();
         Ok((runner, start))
     }
 
@@ -168,6 +172,8 @@ impl Runner {
 
     /// After a failure inside an epoch: back to the checkpoint and the epoch log.
     pub(super) fn reload(&mut self) -> Result<(), EngineError> {
+        // What was cut ahead follows what failed.
+        self.ahead.take();
         let checkpoints = self.config.directory.join("checkpoints");
         let checkpoint = checkpoint::load(&*self.config.disk, &checkpoints, &self.identity)?;
         let key = load_key(&*self.config.disk, &self.config.directory)?;

@@ -86,7 +86,7 @@ pub struct Groups {
     free: Vec<u32>,
     /// Slots changed since the last [`Groups::take_changes`]; some may have been removed since.
     dirty: Vec<u32>,
-    /// Slots of groups with distinct sets, by the end of their window; some may have been removed since.
+    /// Slots of groups with distinct sets, by the end of their window.
     unsealed: BTreeMap<i64, Vec<u32>>,
     bytes: usize,
     epoch: u64,
@@ -198,6 +198,8 @@ impl Groups {
                     added += (seen.len() - before) * state::DISTINCT_BYTES;
                 }
                 (held, sealed @ State::Sealed(_)) => *held = sealed,
+                // What came before the seal is in its count.
+                (State::Sealed(_), State::Distinct(values)) if values.is_empty() => {}
                 (_, State::Distinct(_)) => return Err(Corrupt.into()),
                 _ => {}
             }
@@ -372,6 +374,12 @@ impl Groups {
             entry.remove();
         }
         self.free.push(slot);
+        if let std::collections::btree_map::Entry::Occupied(mut unsealed) = self.unsealed.entry(group.window_end_us) {
+            unsealed.get_mut().retain(|other| *other != slot);
+            if unsealed.get().is_empty() {
+                unsealed.remove();
+            }
+        }
         let distinct: usize = group.states.iter().map(State::extra_bytes).sum();
         self.bytes -= GROUP_BYTES + group.key.len() + group.states.len() * size_of::<State>() + distinct;
         Some(group.key)

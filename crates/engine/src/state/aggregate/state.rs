@@ -39,10 +39,22 @@ pub(super) enum State {
     Count(i64),
     SumInteger(Option<i64>),
     SumFloat(Option<f64>),
-    Integer { value: Option<i64>, largest: bool },
-    Float { value: Option<f64>, largest: bool },
-    Text { value: Option<Box<str>>, largest: bool },
-    Average { sum: f64, count: i64 },
+    Integer {
+        value: Option<i64>,
+        largest: bool,
+    },
+    Float {
+        value: Option<f64>,
+        largest: bool,
+    },
+    Text {
+        value: Option<Box<str>>,
+        largest: bool,
+    },
+    Average {
+        sum: f64,
+        count: i64,
+    },
     Distinct(DistinctSet),
     /// A distinct set that takes no more: how many values it had.
     Sealed(i64),
