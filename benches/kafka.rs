@@ -187,7 +187,8 @@ fn measure(side: Side, fsync: bool, jars: &Path, megabytes: usize, measured: &mu
         let cpu = support::cpu_seconds(running.pid()) - cpu;
         measured.add(side, named("broker processor seconds per GB moved"), false, cpu / moved);
     }
-    let megabytes = (RATE / 10) as usize;
+    // 20 seconds of it.
+    let megabytes = (RATE * 20 / 1_000) as usize;
     let (latency, _) = produce(&running, jars, &running.topic(16), megabytes, 1_000, Some(RATE));
     measured.add(side, named("acks=all at 20,000 records/s of 1 KB, p50 ms"), false, latency.p50_ms);
     measured.add(side, named("acks=all at 20,000 records/s of 1 KB, p99 ms"), false, latency.p99_ms);

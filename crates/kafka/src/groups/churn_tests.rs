@@ -42,7 +42,7 @@ struct World {
 
 /// Every third consumer is a static member.
 fn instance(number: usize) -> Option<String> {
-    (number % 3 == 0).then(|| format!("i{number}"))
+    number.is_multiple_of(3).then(|| format!("i{number}"))
 }
 
 /// The leader's work: even shares; in a cooperative group nothing that another still holds.
@@ -68,7 +68,7 @@ impl World {
         let request = Join {
             member_id: consumer.id.clone(),
             fresh_member_id: format!("m{number}-{}", self.fresh),
-            member_id_required: number % 2 == 0,
+            member_id_required: number.is_multiple_of(2),
             instance_id: instance(number),
             client_id: String::new(),
             client_host: String::new(),

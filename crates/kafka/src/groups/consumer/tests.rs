@@ -199,7 +199,7 @@ struct World {
 impl World {
     fn beat(&mut self, member: usize, change: Option<bool>, lost: bool, lets_go: bool) {
         let id = format!("m{member}");
-        let both = change.unwrap_or(member % 2 == 0);
+        let both = change.unwrap_or(member.is_multiple_of(2));
         let wanted: &[&str] = if both { &["t", "u"] } else { &["t"] };
         let consumer = self.consumers.entry(member).or_default();
         if lets_go {
