@@ -205,7 +205,8 @@ impl Partition {
         let (end, files, directory_dirty) = {
             let mut state = self.state.lock();
             let mut files = std::mem::take(&mut state.unsynced);
-            if state.end().offset > state.durable.offset {
+            // In the page cache everything counts as durable that is appended: what is synced is not known.
+            if state.end().offset > state.durable.offset || self.shared.durability == Durability::Os {
                 match self.active_file(&mut state) {
                     Ok(file) => files.push(file),
                     Err(error) => {
