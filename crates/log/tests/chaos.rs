@@ -102,7 +102,7 @@ impl Run {
             3 => self.disk.cut_next_write(self.dice.roll(200) as usize),
             4 => self.heal(),
             5 => {
-                let torn = (self.dice.roll(3) > 0).then(|| self.dice.0);
+                let torn = (self.dice.roll(3) > 0).then_some(self.dice.0);
                 let disk = self.disk.power_cut(torn);
                 self.restart(disk);
                 self.settle();
