@@ -6,7 +6,6 @@
 //! `PLAYHOUSE_BENCH_ROUNDS` the rounds. A ratio above 1 is in Playhouse's favour, whatever the unit. "client" is the share
 //! of one core that the client took: near 1 or above on a small machine it was the client that was measured.
 
-#[allow(dead_code)]
 mod support;
 
 use std::collections::BTreeMap;
