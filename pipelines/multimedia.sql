@@ -73,7 +73,8 @@ LEFT JOIN catalogue c ON e.content_id = c.content_id;
 
 -- ── Out ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
--- All history, columnar. Committed when either limit is reached; until then queries read the rest from the epoch log.
+-- All history, columnar. Committed when either limit is reached (bytes of the rows as they are in memory); until then
+-- queries compute the rest from the log.
 CREATE TABLE lake_events WITH (
   connector = 'lake', table = 'events',
   commit_interval = '60 seconds', commit_bytes = '128 MB'

@@ -28,7 +28,7 @@ const fn required(name: &'static str, about: &'static str) -> OptionSpec {
 
 const INTERVAL: OptionSpec =
     optional("commit_interval", "longest time from the first staged row to its commit, '60 seconds'");
-const BYTES: OptionSpec = optional("commit_bytes", "staged bytes that trigger a commit, '128 MB'");
+const BYTES: OptionSpec = optional("commit_bytes", "bytes of rows that trigger a commit, '128 MB'");
 const PRIMARY_KEY: OptionSpec =
     optional("primary_key", "columns of the key, separated by commas; a newer row replaces an older");
 const TABLE: OptionSpec = optional("table", "name at the store; default: the name of the SQL table");

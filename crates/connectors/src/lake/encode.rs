@@ -54,8 +54,6 @@ pub(super) struct Encoder {
     name_prefix: String,
     /// Most recently written last.
     open: Vec<OpenFile>,
-    /// Bytes of files already ended since the last [`Encoder::finish`].
-    ended_bytes: usize,
 }
 
 struct OpenFile {
@@ -81,19 +79,7 @@ impl Encoder {
                 .set_column_statistics_enabled(column, EnabledStatistics::None);
         }
         let properties = properties.build();
-        Ok(Self {
-            file_schema: rows.project(&columns)?.into(),
-            properties,
-            name_prefix,
-            open: Vec::new(),
-            ended_bytes: 0,
-        })
-    }
-
-    /// Bytes since the last [`Encoder::finish`], encoded.
-    pub(super) fn bytes(&self) -> usize {
-        self.ended_bytes
-            + self.open.iter().map(|file| file.writer.bytes_written() + file.writer.in_progress_size()).sum::<usize>()
+        Ok(Self { file_schema: rows.project(&columns)?.into(), properties, name_prefix, open: Vec::new() })
     }
 
     pub(super) fn write(&mut self, rows: &RecordBatch, out: &mut Vec<Output>) -> Result<(), EncodeError> {
@@ -111,7 +97,6 @@ impl Encoder {
         while !self.open.is_empty() {
             self.end(0, out)?;
         }
-        self.ended_bytes = 0;
         Ok(())
     }
 
@@ -166,7 +151,6 @@ impl Encoder {
         let metadata = writer.finish()?;
         let bytes = Bytes::from(std::mem::take(writer.inner_mut()));
         let size = writer.bytes_written();
-        self.ended_bytes += size;
         let add = Add {
             path,
             partition_values: [(PARTITION_COLUMN.to_owned(), partition_value(date))].into(),

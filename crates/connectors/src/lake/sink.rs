@@ -20,6 +20,7 @@ use super::log::CHECKPOINT_INTERVAL;
 use super::recorded::transactions;
 use super::schema::PARTITION_COLUMN;
 use crate::progress::{self, Progress};
+use crate::rows::row_bytes;
 
 pub struct LakeSink {
     table: Arc<LakeTable>,
@@ -40,6 +41,8 @@ struct Stage {
     encoder: Option<Encoder>,
     uploads: HashMap<String, Box<dyn MultipartUpload>>,
     added: Vec<Add>,
+    /// Of the rows since the last commit, as they came: queries read them from elsewhere until then, so it is these that
+    /// a commit must bound, not what is left of them on disk.
     bytes: usize,
 }
 
@@ -88,6 +91,7 @@ impl Sink for LakeSink {
                 self.table.name
             )));
         }
+        open.stage.bytes += row_bytes(rows);
         let rows = rows.clone();
         open.stage.encode(&self.table.name, move |encoder, out| encoder.write(&rows, out)).await
     }
@@ -187,7 +191,6 @@ impl Stage {
         let (encoder, out, result) = tokio::task::spawn_blocking(run)
             .await
             .map_err(|error| SinkError::Unavailable(format!("{name}: {error}")))?;
-        self.bytes = encoder.bytes();
         self.encoder = Some(encoder);
         result.map_err(|error| encode_error(name, error))?;
         for output in out {
@@ -227,6 +230,7 @@ impl Stage {
     /// All files of this commit, durable.
     async fn finish(&mut self, name: &str) -> Result<Vec<Add>, SinkError> {
         self.encode(name, |encoder, out| encoder.finish(out)).await?;
+        self.bytes = 0;
         Ok(std::mem::take(&mut self.added))
     }
 
