@@ -29,7 +29,7 @@ async fn psql_asks_and_is_answered() {
     let sql = "select country, count(*) from events group by 1 order by 2 desc, 1 limit 5";
     assert_eq!(asked(&door, &["-At"], sql), "CZ|350\nUS|350\n|350\n");
     let sql = "select id, event_time, date, score from events where watched_ms = 10010";
-    assert_eq!(asked(&door, &["-At"], sql), "event1001|2025-08-31 12:00:01.001000+00|2025-08-31|500.5\n");
+    assert_eq!(asked(&door, &["-At"], sql), "event1001|2025-08-31 12:00:01.001+00|2025-08-31|500.5\n");
     assert_eq!(asked(&door, &["-At"], "select max(a), max(b) from left_view join right_view using (k)"), "1|1\n");
     assert_eq!(asked(&door, &["-At"], "select reasons::text from bad_events limit 1").matches("required").count(), 2);
     assert_eq!(asked(&door, &["-At", "-v", "FETCH_COUNT=300"], "select id from events").lines().count(), 1050);
