@@ -4,7 +4,8 @@
 //! The rate counts events from the first byte sent until the last one is in the views (engine lag 0); the lake follows
 //! by its own commit policy, and the rows it committed meanwhile are printed. The events are made before the clock runs,
 //! so that the generator takes no more of the processors than it takes to send them. `PLAYHOUSE_BENCH_EVENTS` sets how
-//! many a round has, `PLAYHOUSE_BENCH_ROUNDS` how many rounds there are.
+//! many a round has, `PLAYHOUSE_BENCH_ROUNDS` how many rounds there are, and `PLAYHOUSE_BENCH_SET` (`key=value;…`) changes
+//! settings of the server, to see what one of them is worth.
 
 mod support;
 
@@ -94,7 +95,12 @@ fn decode_and_write(sample: &[u8]) -> f64 {
 
 fn end_to_end(events: u64, seed: u64, tables: &str) -> f64 {
     let data = tempfile::tempdir().expect("a directory");
-    let playhouse = support::playhouse().data(data.path()).set("tables", tables).start();
+    let mut playhouse = support::playhouse().data(data.path()).set("tables", tables);
+    let settings = std::env::var("PLAYHOUSE_BENCH_SET").unwrap_or_default();
+    for (key, value) in settings.split(';').filter_map(|setting| setting.split_once('=')) {
+        playhouse = playhouse.set(key, value);
+    }
+    let playhouse = playhouse.start();
     let batches = support::made(support::generator(events, seed));
     let cpu = support::cpu_seconds(playhouse.pid());
     let began = Instant::now();

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! "PLAYSTAT"    u32 version    u32 CRC-32C of all that follows    u32 length of the meta data
-//! meta data (JSON)    for each section: u64 length, bytes
+//! meta data (JSON)    for each section: its parts (u64 length, bytes), and a length of 0
 //! ```
-//! A checkpoint is written beside the last one and renamed into place; the last one goes once it is durable.
+//! A checkpoint is written beside the last one and renamed into place; the last one goes once it is durable. It is written
+//! part by part, so that it takes no second copy of the state.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,8 +20,12 @@ use crate::sink::SinkMark;
 use crate::state::dedup::Manifest;
 
 const MAGIC: &[u8; 8] = b"PLAYSTAT";
-const FORMAT_VERSION: u32 = 2;
+const FORMAT_VERSION: u32 = 3;
 const HEAD_BYTES: usize = 20;
+/// Where what the checksum covers begins.
+const CHECKED_AT: usize = 16;
+/// How much of a section is made and written at a time, about.
+pub(super) const PART_BYTES: usize = 1 << 20;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Meta {
@@ -44,28 +49,44 @@ pub(super) struct Checkpoint {
     pub(super) sections: Vec<Vec<u8>>,
 }
 
-pub(super) fn write(disk: &dyn Disk, directory: &Path, checkpoint: &Checkpoint) -> Result<(), EngineError> {
-    let path = directory.join(format!("{:020}.state", checkpoint.meta.epoch));
+/// A section while it is written.
+pub(super) type Parts<'a> = Box<dyn Iterator<Item = Vec<u8>> + 'a>;
+
+/// One section per source, then one per view.
+pub(super) fn write(
+    disk: &dyn Disk,
+    directory: &Path,
+    meta: &Meta,
+    sections: Vec<Parts<'_>>,
+) -> Result<(), EngineError> {
+    let path = directory.join(format!("{:020}.state", meta.epoch));
     let failed = |reason: String| EngineError::Checkpoint { path: path.clone(), reason };
-    let meta = serde_json::to_vec(&checkpoint.meta).map_err(|error| failed(error.to_string()))?;
-    let body: usize = checkpoint.sections.iter().map(|section| 8 + section.len()).sum();
-    let mut bytes = Vec::with_capacity(HEAD_BYTES + meta.len() + body);
-    bytes.extend_from_slice(MAGIC);
-    bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
-    bytes.extend_from_slice(&[0; 4]);
-    bytes.extend_from_slice(&(meta.len() as u32).to_le_bytes());
-    bytes.extend_from_slice(&meta);
-    for section in &checkpoint.sections {
-        bytes.extend_from_slice(&(section.len() as u64).to_le_bytes());
-        bytes.extend_from_slice(section);
-    }
-    let crc = crc32c::crc32c(&bytes[16..]);
-    bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+    let meta = serde_json::to_vec(meta).map_err(|error| failed(error.to_string()))?;
     let write = || {
         let staged = path.with_extension("staged");
         let file = disk.open(&staged, true)?;
         file.set_len(0)?;
-        file.write_all_at(&bytes, 0)?;
+        let (mut at, mut crc) = (CHECKED_AT as u64, 0);
+        let mut put = |bytes: &[u8]| {
+            crc = crc32c::crc32c_append(crc, bytes);
+            file.write_all_at(bytes, at)?;
+            at += bytes.len() as u64;
+            Ok::<_, std::io::Error>(())
+        };
+        put(&(meta.len() as u32).to_le_bytes())?;
+        put(&meta)?;
+        for section in sections {
+            for part in section.filter(|part| !part.is_empty()) {
+                put(&(part.len() as u64).to_le_bytes())?;
+                put(&part)?;
+            }
+            put(&0u64.to_le_bytes())?;
+        }
+        let mut head = [0; CHECKED_AT];
+        head[..8].copy_from_slice(MAGIC);
+        head[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+        head[12..].copy_from_slice(&crc.to_le_bytes());
+        file.write_all_at(&head, 0)?;
         file.sync()?;
         disk.rename(&staged, &path)?;
         disk.sync_dir(directory)?;
@@ -113,14 +134,20 @@ pub(super) fn load(disk: &dyn Disk, directory: &Path, identity: &Identity) -> Re
 fn decode(bytes: &[u8]) -> Option<Checkpoint> {
     let (head, mut body) = bytes.split_at_checked(HEAD_BYTES)?;
     let field = |at: usize| head[at..at + 4].try_into().ok().map(u32::from_le_bytes);
-    if &head[..8] != MAGIC || field(8)? != FORMAT_VERSION || crc32c::crc32c(&bytes[16..]) != field(12)? {
+    if &head[..8] != MAGIC || field(8)? != FORMAT_VERSION || crc32c::crc32c(&bytes[CHECKED_AT..]) != field(12)? {
         return None;
     }
     let meta = serde_json::from_slice(take(&mut body, field(16)? as usize)?).ok()?;
     let mut sections = Vec::new();
     while !body.is_empty() {
-        let length = u64::from_le_bytes(take(&mut body, 8)?.try_into().ok()?);
-        sections.push(take(&mut body, length as usize)?.to_vec());
+        let mut section = Vec::new();
+        loop {
+            match u64::from_le_bytes(take(&mut body, 8)?.try_into().ok()?) {
+                0 => break,
+                length => section.extend_from_slice(take(&mut body, length as usize)?),
+            }
+        }
+        sections.push(section);
     }
     Some(Checkpoint { meta, sections })
 }

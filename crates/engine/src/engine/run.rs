@@ -15,7 +15,7 @@ use playhouse_log::Log;
 use tokio_util::sync::CancellationToken;
 
 use super::ahead::Ahead;
-use super::checkpoint::{self, Checkpoint, Meta};
+use super::checkpoint::{self, Meta};
 use super::input::{Cut, SourceReader};
 use super::late::{self, LateContext, LateRows};
 use super::pace::Pace;
@@ -371,17 +371,15 @@ impl Runner {
 
     fn checkpoint(&mut self) -> Result<(), EngineError> {
         if self.epoch > self.epoch_at_checkpoint {
-            let mut sections = Vec::new();
+            let mut sections: Vec<checkpoint::Parts<'_>> = Vec::new();
             let mut manifests = Vec::new();
             for dedup in &self.dedup {
                 let mut memory = Vec::new();
                 manifests.push(dedup.as_ref().map(|set| set.checkpoint(&mut memory)));
-                sections.push(memory);
+                sections.push(Box::new(std::iter::once(memory)));
             }
             for view in &self.view_states {
-                let mut state = Vec::new();
-                view.groups.checkpoint(&mut state);
-                sections.push(state);
+                sections.push(Box::new(view.groups.checkpoint(checkpoint::PART_BYTES)));
             }
             let marks: BTreeMap<String, SinkMark> =
                 self.sinks.iter().filter_map(|(name, sink)| Some((name.clone(), sink.mark()?))).collect();
@@ -396,7 +394,7 @@ impl Runner {
                 dedup: manifests,
             };
             let directory = self.config.directory.join("checkpoints");
-            checkpoint::write(&*self.config.disk, &directory, &Checkpoint { meta, sections })?;
+            checkpoint::write(&*self.config.disk, &directory, &meta, sections)?;
             for dedup in self.dedup.iter_mut().flatten() {
                 dedup.remove_retired()?;
             }
@@ -430,10 +428,11 @@ impl Runner {
 /// Keeps each id's first row; returns also which rows went.
 fn drop_duplicates(cut: &Cut, column: usize, set: &mut DedupSet) -> Result<(RecordBatch, Vec<u32>), EngineError> {
     let ids = cut.batch.column(column).as_string::<i32>();
+    let hashes: Vec<Option<u128>> = ids.iter().map(|id| id.map(|id| set.hash(id.as_bytes()))).collect();
     let mut dropped = Vec::new();
-    for (row, (id, place)) in ids.iter().zip(&cut.places).enumerate() {
-        if let Some(id) = id
-            && !set.insert(id.as_bytes(), place.ingested_ms)?
+    for (row, (hash, place)) in hashes.into_iter().zip(&cut.places).enumerate() {
+        if let Some(hash) = hash
+            && !set.insert_hash(hash, place.ingested_ms)?
         {
             dropped.push(row as u32);
         }

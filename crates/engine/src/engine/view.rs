@@ -50,21 +50,21 @@ impl View {
 
     /// Takes the groups changed since the last time into the table.
     pub(super) fn publish(&mut self) -> Result<(), EngineError> {
-        let (keys, rows) = self.groups.take_changes()?;
-        if keys.is_empty() {
+        let (slots, rows) = self.groups.take_changes()?;
+        if slots.is_empty() {
             return Ok(());
         }
         let (rows, keep) = self.definition.finish(&rows)?;
-        Ok(self.table.upsert(&keys, &rows, keep.as_ref())?)
+        Ok(self.table.upsert(&slots, &rows, keep.as_ref())?)
     }
 
     pub(super) fn publish_all(&mut self) -> Result<(), EngineError> {
-        let (keys, rows) = self.groups.evaluate_all()?;
-        if keys.is_empty() {
+        let (slots, rows) = self.groups.evaluate_all()?;
+        if slots.is_empty() {
             return Ok(());
         }
         let (rows, keep) = self.definition.finish(&rows)?;
-        Ok(self.table.upsert(&keys, &rows, keep.as_ref())?)
+        Ok(self.table.upsert(&slots, &rows, keep.as_ref())?)
     }
 }
 

@@ -11,7 +11,6 @@ mod state;
 mod update;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, new_empty_array};
 use arrow::datatypes::{DataType, SchemaRef, TimestampMicrosecondType};
@@ -55,7 +54,7 @@ pub enum StateError {
 
 #[derive(Debug)]
 struct Group {
-    key: Arc<[u8]>,
+    key: Box<[u8]>,
     hash: u64,
     /// Clock of the last epoch that had a row for it.
     touched_ms: i64,
@@ -95,11 +94,12 @@ pub struct Groups {
 
 const NO_WINDOW: i64 = i64::MAX;
 
-/// Groups' keys, and row by row with them their columns and aggregate values.
-pub type Evaluated = (Vec<Arc<[u8]>>, RecordBatch);
+/// Groups' slots, and row by row with them their columns and aggregate values. A slot is a group's own for as long as it
+/// lives.
+pub type Evaluated = (Vec<u32>, RecordBatch);
 
 /// Rough cost of a group beside its key and distinct values, its row in the published view included.
-const GROUP_BYTES: usize = 480;
+const GROUP_BYTES: usize = 240;
 
 impl Groups {
     /// `hash_key` keys the hashes of distinct values; it must stay the same for the life of the state.
@@ -163,17 +163,25 @@ impl Groups {
         Ok(())
     }
 
-    /// Appends the whole state to `out`: one clock, then groups, as often as clocks differ.
-    pub fn checkpoint(&self, out: &mut Vec<u8>) {
-        for group in self.slots.iter().flatten() {
-            out.extend_from_slice(&group.touched_ms.to_le_bytes());
-            put_bytes(out, &group.key);
-            out.extend_from_slice(&group.window_end_us.to_le_bytes());
-            group.states.iter().for_each(|state| state.encode(out));
-        }
+    /// The whole state in parts of about `part_bytes`: groups, each after its clock.
+    pub fn checkpoint(&self, part_bytes: usize) -> impl Iterator<Item = Vec<u8>> {
+        let mut groups = self.slots.iter().flatten().peekable();
+        std::iter::from_fn(move || {
+            groups.peek()?;
+            let mut part = Vec::with_capacity(part_bytes + part_bytes / 8);
+            while part.len() < part_bytes
+                && let Some(group) = groups.next()
+            {
+                part.extend_from_slice(&group.touched_ms.to_le_bytes());
+                put_bytes(&mut part, &group.key);
+                part.extend_from_slice(&group.window_end_us.to_le_bytes());
+                group.states.iter().for_each(|state| state.encode(&mut part));
+            }
+            Some(part)
+        })
     }
 
-    /// Loads what [`Groups::checkpoint`] wrote.
+    /// Loads the parts of [`Groups::checkpoint`], one behind the other.
     pub fn restore(&mut self, bytes: &[u8]) -> Result<(), StateError> {
         let mut reader = Reader(bytes);
         while !reader.is_empty() {
@@ -194,7 +202,7 @@ impl Groups {
             match (&mut group.states[index], state) {
                 (State::Distinct(seen), State::Distinct(values)) => {
                     let before = seen.len();
-                    seen.extend(values);
+                    seen.extend(*values);
                     added += (seen.len() - before) * state::DISTINCT_BYTES;
                 }
                 (held, sealed @ State::Sealed(_)) => *held = sealed,
@@ -221,12 +229,13 @@ impl Groups {
     }
 
     /// Removes groups without a row for `retention_ms`, then the oldest ones until the state fits `budget_bytes`.
-    pub fn expire(&mut self, clock_ms: i64, retention_ms: i64, budget_bytes: usize) -> Vec<Arc<[u8]>> {
+    pub fn expire(&mut self, clock_ms: i64, retention_ms: i64, budget_bytes: usize) -> Vec<u32> {
         let mut removed = Vec::new();
         for slot in 0..self.slots.len() {
             let old = self.slots[slot].as_ref().is_some_and(|group| group.touched_ms < clock_ms - retention_ms);
             if old {
-                removed.extend(self.remove(slot as u32));
+                self.remove(slot as u32);
+                removed.push(slot as u32);
             }
         }
         if self.bytes > budget_bytes {
@@ -243,7 +252,8 @@ impl Groups {
                 if self.bytes <= wanted_bytes {
                     break;
                 }
-                removed.extend(self.remove(slot));
+                self.remove(slot);
+                removed.push(slot);
             }
         }
         removed
@@ -256,17 +266,17 @@ impl Groups {
             let group = self.slots[*slot as usize].as_mut();
             group.is_some_and(|group| std::mem::replace(&mut group.dirty, false))
         });
-        let groups: Vec<&Group> = dirty.iter().filter_map(|slot| self.slots[*slot as usize].as_ref()).collect();
-        self.evaluate_groups(&groups)
+        self.evaluate_slots(dirty)
     }
 
     /// All groups, for publishing after recovery.
     pub fn evaluate_all(&self) -> Result<Evaluated, StateError> {
-        let groups: Vec<&Group> = self.slots.iter().flatten().collect();
-        self.evaluate_groups(&groups)
+        let live = |slot: &u32| self.slots[*slot as usize].is_some();
+        self.evaluate_slots((0..self.slots.len() as u32).filter(live).collect())
     }
 
-    fn evaluate_groups(&self, groups: &[&Group]) -> Result<Evaluated, StateError> {
+    fn evaluate_slots(&self, slots: Vec<u32>) -> Result<Evaluated, StateError> {
+        let groups: Vec<&Group> = slots.iter().filter_map(|slot| self.slots[*slot as usize].as_ref()).collect();
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.shape.schema.fields().len());
         if let Some(keys) = &self.keys {
             if groups.is_empty() {
@@ -283,7 +293,7 @@ impl Groups {
         }
         let options = RecordBatchOptions::new().with_row_count(Some(groups.len()));
         let batch = RecordBatch::try_new_with_options(self.shape.schema.clone(), columns, &options)?;
-        Ok((groups.iter().map(|group| group.key.clone()).collect(), batch))
+        Ok((slots, batch))
     }
 
     pub fn len(&self) -> usize {
@@ -348,7 +358,7 @@ impl Groups {
         let states = states(&self.shape.aggregates, State::new);
         self.bytes += GROUP_BYTES + key.len() + states.len() * size_of::<State>();
         let sets = states.iter().any(|state| matches!(state, State::Distinct(_)));
-        let key = Arc::from(key);
+        let key = Box::from(key);
         let group = Group { key, hash, touched_ms, window_end_us, states, delta: 0, epoch: 0, dirty: false };
         let slot = match self.free.pop() {
             Some(slot) => {
@@ -368,8 +378,8 @@ impl Groups {
         slot
     }
 
-    fn remove(&mut self, slot: u32) -> Option<Arc<[u8]>> {
-        let group = self.slots[slot as usize].take()?;
+    fn remove(&mut self, slot: u32) {
+        let Some(group) = self.slots[slot as usize].take() else { return };
         if let Ok(entry) = self.table.find_entry(group.hash, |other| *other == slot) {
             entry.remove();
         }
@@ -382,7 +392,6 @@ impl Groups {
         }
         let distinct: usize = group.states.iter().map(State::extra_bytes).sum();
         self.bytes -= GROUP_BYTES + group.key.len() + group.states.len() * size_of::<State>() + distinct;
-        Some(group.key)
     }
 }
 

@@ -55,7 +55,8 @@ pub(super) enum State {
         sum: f64,
         count: i64,
     },
-    Distinct(DistinctSet),
+    /// Boxed: every other state is half its size.
+    Distinct(Box<DistinctSet>),
     /// A distinct set that takes no more: how many values it had.
     Sealed(i64),
     /// In a delta: the values that were new to the group's set, each once.
@@ -66,7 +67,7 @@ impl State {
     pub(super) fn new(kind: Kind) -> State {
         match kind {
             Kind::Count => State::Count(0),
-            Kind::CountDistinct => State::Distinct(DistinctSet::default()),
+            Kind::CountDistinct => State::Distinct(Box::default()),
             Kind::SumInteger => State::SumInteger(None),
             Kind::SumFloat => State::SumFloat(None),
             Kind::MinInteger => State::Integer { value: None, largest: false },

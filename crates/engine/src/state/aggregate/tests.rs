@@ -1,8 +1,11 @@
-use super::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
 use arrow::array::{AsArray, Int64Array, StringArray};
 use arrow::datatypes::{Field, Float64Type, Int64Type, Schema};
 use proptest::prelude::*;
-use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
 
 fn shape() -> Shape {
     let aggregate = |kind, output_type| Aggregate { kind, input: Some(1), output_type };
@@ -97,8 +100,7 @@ proptest! {
         let mut recovered = Groups::new(shape(), [1; 16]).unwrap();
         for (number, rows) in epochs.iter().enumerate() {
             if number == cut {
-                let mut checkpoint = Vec::new();
-                live.checkpoint(&mut checkpoint);
+                let checkpoint = live.checkpoint(16).collect::<Vec<_>>().concat();
                 recovered = Groups::new(shape(), [1; 16]).unwrap();
                 recovered.restore(&checkpoint).unwrap();
             }
@@ -165,8 +167,7 @@ fn a_sealed_window_keeps_its_answers_and_frees_its_sets() {
     assert_eq!(table(&groups), before);
 
     // A checkpoint has the sealed window, and what comes after it adds to the open one.
-    let mut checkpoint = Vec::new();
-    groups.checkpoint(&mut checkpoint);
+    let checkpoint = groups.checkpoint(16).collect::<Vec<_>>().concat();
     let mut restored = Groups::new(seals.clone(), [3; 16]).unwrap();
     restored.restore(&checkpoint).unwrap();
     assert_eq!((table(&restored), restored.size_bytes()), (before.clone(), groups.size_bytes()));

@@ -187,24 +187,38 @@ impl DedupSet {
 
     /// Remembers an id; `false` if it was there already.
     pub fn insert(&mut self, id: &[u8], ingested_ms: i64) -> Result<bool, DedupError> {
-        let hash = self.hash(id);
-        if self.memory.contains(&hash) {
+        self.insert_hash(self.hash(id), ingested_ms)
+    }
+
+    /// [`DedupSet::insert`], given [`DedupSet::hash`]: many ids are hashed first, so that the look-ups in a table far larger
+    /// than the processor's caches overlap.
+    pub fn insert_hash(&mut self, hash: u128, ingested_ms: i64) -> Result<bool, DedupError> {
+        // Most ids are new: one look-up decides and inserts.
+        if !self.memory.insert(hash) {
             return Ok(false);
         }
+        if self.is_on_disk(hash)? {
+            self.memory.remove(&hash);
+            return Ok(false);
+        }
+        self.saw_at(ingested_ms);
+        self.added.push(hash);
+        self.added_ms = self.added_ms.max(ingested_ms);
+        Ok(true)
+    }
+
+    fn is_on_disk(&self, hash: u128) -> Result<bool, DedupError> {
         // The newest first: repeats are mostly recent.
         for generation in self.generations.iter().rev() {
             if generation.filter.may_contain(hash) {
                 for (_, run) in generation.runs.iter().rev() {
                     if run.contains(hash)? {
-                        return Ok(false);
+                        return Ok(true);
                     }
                 }
             }
         }
-        self.remember(hash, ingested_ms);
-        self.added.push(hash);
-        self.added_ms = self.added_ms.max(ingested_ms);
-        Ok(true)
+        Ok(false)
     }
 
     /// Appends to `out` what [`DedupSet::insert`] added since the last call.
@@ -222,13 +236,14 @@ impl DedupSet {
         let mut reader = Reader(delta);
         let ingested_ms = reader.i64()?;
         while !reader.is_empty() {
-            self.remember(reader.u128()?, ingested_ms);
+            self.memory.insert(reader.u128()?);
+            self.saw_at(ingested_ms);
         }
         Ok(())
     }
 
-    fn remember(&mut self, hash: u128, ingested_ms: i64) {
-        self.memory.insert(hash);
+    /// An id that is now in memory came at this time.
+    fn saw_at(&mut self, ingested_ms: i64) {
         self.memory_oldest_ms = Some(self.memory_oldest_ms.map_or(ingested_ms, |oldest| oldest.min(ingested_ms)));
         self.memory_newest_ms = Some(self.memory_newest_ms.map_or(ingested_ms, |newest| newest.max(ingested_ms)));
     }
