@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use crate::Reason;
-use crate::plan::{Node, ObjectRule, Plan, Property, Rules, TextRule, kind};
+use crate::plan::{ArrayRule, Node, ObjectRule, Plan, Property, Rules, TextRule, kind};
 use crate::text::{hex4, unescape};
 
 /// One scanned value.
@@ -99,7 +99,19 @@ impl<'a> Text<'a> {
     }
 }
 
-static NO_RULE: ObjectRule = ObjectRule { properties: Vec::new(), required: 0, closed: false };
+static ANY_OBJECT: ObjectRule = ObjectRule {
+    properties: Vec::new(),
+    required: 0,
+    patterns: Vec::new(),
+    additional: Node::Any,
+    names: None,
+    min_count: 0,
+    max_count: None,
+};
+static ANY_ARRAY: ArrayRule =
+    ArrayRule { first: Vec::new(), items: Node::Any, min_count: 0, max_count: None, unique: false };
+/// Longer arrays that must be free of duplicates are left to the reference.
+const UNIQUE_MAX: usize = 32;
 
 impl<'a> Scanner<'a> {
     #[cold]
@@ -161,15 +173,20 @@ impl<'a> Scanner<'a> {
             }
             Some(b'[') => {
                 self.require(rules.kinds & kind::ARRAY != 0);
-                self.array(&rules.items, depth)
+                self.array(&rules.array, depth)
             }
             Some(b'-' | b'0'..=b'9') => {
                 let number = self.number()?;
-                self.require(accepts_number(rules, &number));
+                self.require(rules.number.accepts(rules.kinds, number.token, number.integer));
                 Some(())
             }
             Some(first) => {
-                self.require(rules.kinds & if first == b'n' { kind::NULL } else { kind::BOOLEAN } != 0);
+                let kind = match first {
+                    b'n' => kind::NULL,
+                    b't' => kind::TRUE,
+                    _ => kind::FALSE,
+                };
+                self.require(rules.kinds & kind != 0);
                 self.literal()
             }
             None => self.broken("a JSON value expected"),
@@ -179,8 +196,8 @@ impl<'a> Scanner<'a> {
     fn any(&mut self, depth: usize) -> Option<()> {
         match self.next() {
             Some(b'"') => self.string().map(|_| ()),
-            Some(b'{') => self.object(&NO_RULE, depth),
-            Some(b'[') => self.array(&Node::Any, depth),
+            Some(b'{') => self.object(&ANY_OBJECT, depth),
+            Some(b'[') => self.array(&ANY_ARRAY, depth),
             Some(b'-' | b'0'..=b'9') => self.number().map(|_| ()),
             _ => self.literal(),
         }
@@ -195,10 +212,10 @@ impl<'a> Scanner<'a> {
         let mut others = Keys::default();
         if self.next() == Some(b'}') {
             self.at += 1;
-            self.require(rule.required == 0);
+            self.require(rule.required == 0 && rule.accepts_count(0));
             return Some(());
         }
-        let mut expected = 0;
+        let (mut expected, mut count) = (0, 0);
         loop {
             if self.next() != Some(b'"') {
                 return self.broken("a key in double quotes expected");
@@ -209,6 +226,10 @@ impl<'a> Scanner<'a> {
                 return self.broken("\":\" expected");
             }
             self.at += 1;
+            count += 1;
+            if let Some(names) = &rule.names {
+                self.require(accepts(names, key));
+            }
             let known = if key.escaped { find(rule, &key.value(), 0) } else { find(rule, key.inner, expected) };
             if let Some((index, property)) = known {
                 expected = index + 1;
@@ -218,11 +239,13 @@ impl<'a> Scanner<'a> {
                 seen |= 1 << index;
                 self.property(property, depth)?;
             } else {
-                self.require(!rule.closed);
                 if !others.insert(key) {
                     self.duplicate(key_at, key);
                 }
-                self.any(depth - 1)?;
+                match rule.patterns.is_empty() {
+                    true => self.value(&rule.additional, depth - 1)?,
+                    false => self.value(rule.unlisted(&key.value()), depth - 1)?,
+                }
             }
             match self.next() {
                 Some(b',') => self.at += 1,
@@ -231,7 +254,7 @@ impl<'a> Scanner<'a> {
             }
         }
         self.at += 1;
-        self.require(seen & rule.required == rule.required);
+        self.require(seen & rule.required == rule.required && rule.accepts_count(count));
         Some(())
     }
 
@@ -258,25 +281,53 @@ impl<'a> Scanner<'a> {
         self.flaw("json", at, &format!("duplicate key {shown:?}"));
     }
 
-    fn array(&mut self, items: &Node, depth: usize) -> Option<()> {
+    fn array(&mut self, rule: &ArrayRule, depth: usize) -> Option<()> {
         if depth == 0 {
             return self.too_deep();
         }
         self.at += 1;
         if self.next() == Some(b']') {
             self.at += 1;
+            self.require(rule.accepts_count(0));
             return Some(());
         }
+        let start = self.at;
+        let mut count = 0;
         loop {
-            self.value(items, depth - 1)?;
+            self.value(rule.first.get(count).unwrap_or(&rule.items), depth - 1)?;
+            count += 1;
             match self.next() {
                 Some(b',') => self.at += 1,
                 Some(b']') => break,
                 _ => return self.broken("\",\" or \"]\" expected"),
             }
         }
+        self.require(rule.accepts_count(count) && (!rule.unique || count == 1 || self.are_distinct_texts(start, count)));
         self.at += 1;
         Some(())
+    }
+
+    /// Whether the items from `start` to here are strings, and certainly no two of them the same.
+    fn are_distinct_texts(&self, start: usize, count: usize) -> bool {
+        if count > UNIQUE_MAX {
+            return false;
+        }
+        let mut seen: [&[u8]; UNIQUE_MAX] = [b""; UNIQUE_MAX];
+        let mut at = start;
+        for index in 0..count {
+            at += self.bytes[at..].iter().take_while(|byte| matches!(byte, b' ' | b'\n' | b'\r' | b'\t' | b',')).count();
+            if self.bytes.get(at) != Some(&b'"') {
+                return false;
+            }
+            let end = plain_end(self.bytes, at + 1);
+            // An escape may hide that two are the same.
+            if self.bytes.get(end) != Some(&b'"') || seen[..index].contains(&&self.bytes[at + 1..end]) {
+                return false;
+            }
+            seen[index] = &self.bytes[at + 1..end];
+            at = end + 1;
+        }
+        true
     }
 
     /// Reads over a value that is nested too deep, without recursion: one byte per level, at most as many as the input.
@@ -455,27 +506,6 @@ fn float(token: &[u8]) -> Option<f64> {
 
 fn accepts(rule: &TextRule, text: Text<'_>) -> bool {
     rule.is_empty() || rule.accepts(&text.value())
-}
-
-fn accepts_number(rules: &Rules, number: &Number<'_>) -> bool {
-    let kind = if number.integer { kind::INTEGER } else { kind::FRACTION };
-    if rules.kinds & kind == 0 {
-        return false;
-    }
-    if rules.minimum.is_none() && rules.maximum.is_none() {
-        return true;
-    }
-    if number.integer {
-        let value = std::str::from_utf8(number.token).ok().and_then(|token| token.parse::<i64>().ok());
-        return value.is_some_and(|value| {
-            rules.minimum.is_none_or(|minimum| value >= minimum) && rules.maximum.is_none_or(|maximum| value <= maximum)
-        });
-    }
-    // Strictly between the bounds, so that rounding cannot matter; a value on a bound goes to the reference.
-    float(number.token).is_some_and(|value| {
-        rules.minimum.is_none_or(|minimum| value > minimum as f64)
-            && rules.maximum.is_none_or(|maximum| value < maximum as f64)
-    })
 }
 
 /// Events come with their keys in the same order again and again: looks at `expected` first.

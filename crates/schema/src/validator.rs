@@ -57,6 +57,7 @@ impl Validator {
         let reference = jsonschema::options()
             .offline()
             .should_validate_formats(true)
+            .with_pattern_options(jsonschema::PatternOptions::regex())
             .build(&schema)
             .map_err(|error| SchemaError::Invalid(shortened(error.to_string())))?;
         Ok(Validator {
