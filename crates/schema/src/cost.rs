@@ -28,7 +28,8 @@ pub(crate) struct Cost {
 impl Cost {
     /// Of documents up to `max_depth` levels deep.
     pub(crate) fn of(root: &Value, max_depth: usize) -> Result<Cost, SchemaError> {
-        let mut walk = Walk { root, anchors: HashMap::new(), parts: HashMap::new(), open: HashSet::new(), pending: vec![root] };
+        let mut walk =
+            Walk { root, anchors: HashMap::new(), parts: HashMap::new(), open: HashSet::new(), pending: vec![root] };
         walk.find_anchors(root);
         while let Some(schema) = walk.pending.pop() {
             walk.visit(schema)?;
@@ -230,6 +231,7 @@ fn last_step(address: &str) -> &str {
 }
 
 fn shown(keywords: &Map<String, Value>) -> String {
-    let reference = ["$ref", "$dynamicRef", "$recursiveRef"].iter().find_map(|keyword| keywords.get(*keyword)?.as_str());
+    let reference =
+        ["$ref", "$dynamicRef", "$recursiveRef"].iter().find_map(|keyword| keywords.get(*keyword)?.as_str());
     reference.unwrap_or("a schema within itself").chars().take(100).collect()
 }

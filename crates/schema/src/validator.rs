@@ -26,9 +26,13 @@ pub enum SchemaError {
     #[error("the schema of {size} bytes is larger than the limit of {limit}")]
     TooLarge { size: usize, limit: usize },
     /// Look-around and back-references need an engine that an event could keep busy for ever.
-    #[error("the pattern {pattern:?} is not supported: {reason}; patterns run in linear time, without look-around and back-references")]
+    #[error(
+        "the pattern {pattern:?} is not supported: {reason}; patterns run in linear time, without look-around and back-references"
+    )]
     Pattern { pattern: String, reason: String },
-    #[error("the schema refers to {0:?}, which is not part of it: nothing is fetched, register it as a reference instead")]
+    #[error(
+        "the schema refers to {0:?}, which is not part of it: nothing is fetched, register it as a reference instead"
+    )]
     Remote(String),
     #[error("the schema's reference {0:?} leads back to itself")]
     Circular(String),
@@ -177,8 +181,10 @@ fn refused(schema: &Value, error: &jsonschema::ValidationError<'_>) -> SchemaErr
     if let Some((pattern, reason)) = refused_pattern(schema) {
         return SchemaError::Pattern { pattern: shortened(pattern.to_owned()), reason: shortened(reason) };
     }
-    if let jsonschema::error::ValidationErrorKind::Referencing(jsonschema::ReferencingError::Unretrievable { uri, .. }) =
-        error.kind()
+    if let jsonschema::error::ValidationErrorKind::Referencing(jsonschema::ReferencingError::Unretrievable {
+        uri,
+        ..
+    }) = error.kind()
     {
         return SchemaError::Remote(shortened(uri.clone()));
     }

@@ -28,7 +28,8 @@ fn soon<T>(work: impl FnOnce() -> T) -> T {
 #[test]
 fn documents_have_one_outcome_whatever_their_schema() {
     // Decided by the scanner alone; by the reference alone.
-    for schema in [r#"{"properties":{"n":{"type":"number"}}}"#, r#"{"allOf":[{"properties":{"n":{"type":"number"}}}]}"#] {
+    for schema in [r#"{"properties":{"n":{"type":"number"}}}"#, r#"{"allOf":[{"properties":{"n":{"type":"number"}}}]}"#]
+    {
         for (raw, keyword, part) in [
             (&br#"{"n":1,"n":1}"#[..], "json", "duplicate key \"n\""),
             (br#"{"n":1,"\u006e":1}"#, "json", "duplicate key \"n\""),
@@ -48,7 +49,9 @@ fn documents_have_one_outcome_whatever_their_schema() {
             assert!(reasons[0].keyword == keyword && reasons[0].message.contains(part), "{shown}: {reasons:?}");
         }
         let validator = compile(schema).unwrap();
-        for number in ["9007199254740993", "18446744073709551616", "123456789012345678901234567890", "1e308", "1e-999", "-0"] {
+        for number in
+            ["9007199254740993", "18446744073709551616", "123456789012345678901234567890", "1e308", "1e-999", "-0"]
+        {
             assert!(validator.check(format!(r#"{{"n":{number}}}"#).as_bytes()).is_ok(), "{number}");
         }
         let huge = format!(r#"{{"n":1{}}}"#, "0".repeat(309));

@@ -15,24 +15,88 @@ const DIALECTS: [&str; 5] = [
 ];
 const NAMES: [&str; 6] = ["a", "b", "ab", "é", "x-1", ""];
 const TEXTS: [&str; 34] = [
-    "", "a", "ab", "abc", "é", "éé", "😀", "👩‍👩‍👧", "a\"b", "a\\b", "line\nfeed", "\u{0}", "user-1", "2025-08-31",
-    "2025-02-29", "12:00:00Z", "12:00:00.5+02:00", "23:59:60Z", "2025-08-31T12:00:00Z", "2025-08-31t12:00:00z",
-    "a@b.example", "a..b@c.example", "a@b", "\"q\"@b.example", "www.example.org", "-x.example", "xn--a.example",
-    "https://example.org:80/a%20b?q=1#f", "http://[::1]/", "urn:a:b", "1.2.3.4", "01.2.3.4", "::1",
+    "",
+    "a",
+    "ab",
+    "abc",
+    "é",
+    "éé",
+    "😀",
+    "👩‍👩‍👧",
+    "a\"b",
+    "a\\b",
+    "line\nfeed",
+    "\u{0}",
+    "user-1",
+    "2025-08-31",
+    "2025-02-29",
+    "12:00:00Z",
+    "12:00:00.5+02:00",
+    "23:59:60Z",
+    "2025-08-31T12:00:00Z",
+    "2025-08-31t12:00:00z",
+    "a@b.example",
+    "a..b@c.example",
+    "a@b",
+    "\"q\"@b.example",
+    "www.example.org",
+    "-x.example",
+    "xn--a.example",
+    "https://example.org:80/a%20b?q=1#f",
+    "http://[::1]/",
+    "urn:a:b",
+    "1.2.3.4",
+    "01.2.3.4",
+    "::1",
     "67e55044-10b1-426f-9247-bb680e5fe0c8",
 ];
 const NUMBERS: [&str; 30] = [
-    "0", "-0", "-0.0", "0.0", "1", "1.0", "-1", "2", "2.5", "3", "10", "10.0", "1e1", "1E+1", "100e-1", "0.1", "0.30000000000000004",
-    "9007199254740991", "9007199254740992", "9007199254740993", "9007199254740993.0", "9223372036854775807", "9223372036854775808",
-    "-9223372036854775808", "18446744073709551615", "18446744073709551616", "123456789012345678901234567890", "1e308", "1e-400",
+    "0",
+    "-0",
+    "-0.0",
+    "0.0",
+    "1",
+    "1.0",
+    "-1",
+    "2",
+    "2.5",
+    "3",
+    "10",
+    "10.0",
+    "1e1",
+    "1E+1",
+    "100e-1",
+    "0.1",
+    "0.30000000000000004",
+    "9007199254740991",
+    "9007199254740992",
+    "9007199254740993",
+    "9007199254740993.0",
+    "9223372036854775807",
+    "9223372036854775808",
+    "-9223372036854775808",
+    "18446744073709551615",
+    "18446744073709551616",
+    "123456789012345678901234567890",
+    "1e308",
+    "1e-400",
     "4.35",
 ];
 const BOUNDS: [&str; 12] = [
-    "0", "-1", "1", "2.5", "10", "10.0", "0.1", "9007199254740992", "9007199254740993", "9223372036854775807", "18446744073709551615",
+    "0",
+    "-1",
+    "1",
+    "2.5",
+    "10",
+    "10.0",
+    "0.1",
+    "9007199254740992",
+    "9007199254740993",
+    "9223372036854775807",
+    "18446744073709551615",
     "1e300",
 ];
-const PATTERNS: [&str; 8] =
-    ["^a", "b$", "^[a-z]+$", r"^\w{1,3}$", r"\d", "^(a|ab)$", "é", r"^\S*$"];
+const PATTERNS: [&str; 8] = ["^a", "b$", "^[a-z]+$", r"^\w{1,3}$", r"\d", "^(a|ab)$", "é", r"^\S*$"];
 const FORMATS: [&str; 12] =
     ["date", "time", "date-time", "email", "hostname", "uri", "ipv4", "ipv6", "uuid", "json-pointer", "regex", "int64"];
 
@@ -112,15 +176,20 @@ fn schema() -> BoxedStrategy<Value> {
 }
 
 fn rooted() -> impl Strategy<Value = Value> {
-    (schema(), schema(), prop::sample::select(&DIALECTS[..]), any::<bool>()).prop_map(|(mut schema, one, dialect, list)| {
-        let root = schema.as_object_mut().unwrap();
-        root.insert("$schema".into(), dialect.into());
-        root.insert("$defs".into(), json!({ "one": one }));
-        if list && !dialect.contains("2020") && let Some(items) = root.get_mut("items") {
-            *items = json!([items]);
-        }
-        schema
-    })
+    (schema(), schema(), prop::sample::select(&DIALECTS[..]), any::<bool>()).prop_map(
+        |(mut schema, one, dialect, list)| {
+            let root = schema.as_object_mut().unwrap();
+            root.insert("$schema".into(), dialect.into());
+            root.insert("$defs".into(), json!({ "one": one }));
+            if list
+                && !dialect.contains("2020")
+                && let Some(items) = root.get_mut("items")
+            {
+                *items = json!([items]);
+            }
+            schema
+        },
+    )
 }
 
 /// Numbers from a seed.
@@ -155,7 +224,8 @@ impl Writer<'_> {
             let target = target.clone();
             return self.document(&target, depth - 1);
         }
-        if let Some(branches) = ["anyOf", "oneOf", "allOf"].iter().find_map(|keyword| keywords.get(*keyword)?.as_array())
+        if let Some(branches) =
+            ["anyOf", "oneOf", "allOf"].iter().find_map(|keyword| keywords.get(*keyword)?.as_array())
             && self.dice.roll(2) == 0
         {
             let branch = branches[self.dice.roll(branches.len())].clone();
@@ -170,7 +240,10 @@ impl Writer<'_> {
             Some(Value::String(name)) => vec![name.as_str()],
             Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect(),
             _ if keywords.contains_key("items") || keywords.contains_key("prefixItems") => vec!["array"],
-            _ if ["properties", "required", "patternProperties"].iter().any(|keyword| keywords.contains_key(*keyword)) => {
+            _ if ["properties", "required", "patternProperties"]
+                .iter()
+                .any(|keyword| keywords.contains_key(*keyword)) =>
+            {
                 vec!["object"]
             }
             _ => vec!["object", "array", "string", "number"],
@@ -187,7 +260,8 @@ impl Writer<'_> {
         let none = json!({});
         for name in NAMES {
             let schema = keywords.get("properties").and_then(|properties| properties.get(name));
-            let required = keywords.get("required").and_then(Value::as_array).is_some_and(|names| names.contains(&json!(name)));
+            let required =
+                keywords.get("required").and_then(Value::as_array).is_some_and(|names| names.contains(&json!(name)));
             let other = schema.is_none() && self.dice.roll(6) == 0;
             if required && self.dice.roll(10) > 0 || schema.is_some() && self.dice.roll(3) > 0 || other {
                 let additional = keywords.get("additionalProperties").unwrap_or(&none);

@@ -55,7 +55,8 @@ fn run(group: &Value, dialect: &str) -> Result<usize, String> {
     if let Some(keywords) = schema.as_object_mut() {
         keywords.entry("$schema").or_insert_with(|| dialect.into());
     }
-    let validator = Validator::compile(&schema.to_string(), &Fields::default(), 127).map_err(|error| error.to_string())?;
+    let validator =
+        Validator::compile(&schema.to_string(), &Fields::default(), 127).map_err(|error| error.to_string())?;
     let tests = group["tests"].as_array().unwrap();
     for test in tests {
         let valid = validator.check(test["data"].to_string().as_bytes()).is_ok();

@@ -45,7 +45,9 @@ impl<'a> Compiler<'a> {
         if within(schema, &|keywords| keywords.contains_key("$schema")) {
             return None;
         }
-        let has_address = |keywords: &Map<String, Value>| ["$id", "id"].iter().any(|keyword| keywords.get(*keyword).is_some_and(Value::is_string));
+        let has_address = |keywords: &Map<String, Value>| {
+            ["$id", "id"].iter().any(|keyword| keywords.get(*keyword).is_some_and(Value::is_string))
+        };
         let follows = !within(schema, &has_address);
         Some(Compiler { schema, draft, follows, rules: 0, nesting: 0 })
     }
@@ -326,7 +328,11 @@ fn bound(rules: &mut Rules, keyword: &str, value: &Value) -> Option<bool> {
         Value::Bool(false) => return Some(false),
         _ => return None,
     };
-    if keyword.ends_with("inimum") { rules.number.lower.push(bound) } else { rules.number.upper.push(bound) }
+    if keyword.ends_with("inimum") {
+        rules.number.lower.push(bound)
+    } else {
+        rules.number.upper.push(bound)
+    }
     Some(true)
 }
 

@@ -10,7 +10,7 @@
 mod compile;
 mod rules;
 
-pub(crate) use rules::{ArrayRule, Node, ObjectRule, Property, Rules, TextRule, kind};
+pub(crate) use rules::{ArrayRule, Hint, Node, ObjectRule, Property, Rules, TextRule, kind};
 
 use serde_json::Value;
 

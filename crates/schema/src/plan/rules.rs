@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use regex::Regex;
 
@@ -137,10 +138,8 @@ const INTEGER_TOKEN: usize = 18;
 
 impl NumberRule {
     pub(crate) fn seal(&mut self) {
-        self.constrains = !self.lower.is_empty()
-            || !self.upper.is_empty()
-            || self.multiple_of.is_some()
-            || self.one_of.is_some();
+        self.constrains =
+            !self.lower.is_empty() || !self.upper.is_empty() || self.multiple_of.is_some() || self.one_of.is_some();
     }
 
     /// Whether a number of one of `kinds` is certainly accepted.
@@ -196,15 +195,17 @@ fn small_integer(token: &[u8]) -> Option<i64> {
         [b'-', digits @ ..] => (true, digits),
         digits => (false, digits),
     };
-    let value = digits.iter().try_fold(0i64, |value, digit| {
-        digit.is_ascii_digit().then(|| value * 10 + i64::from(digit - b'0'))
-    })?;
+    let value = digits
+        .iter()
+        .try_fold(0i64, |value, digit| digit.is_ascii_digit().then(|| value * 10 + i64::from(digit - b'0')))?;
     Some(if negative { -value } else { value })
 }
 
 #[derive(Debug, Default, Clone)]
 pub(crate) struct ObjectRule {
     pub(crate) properties: Vec<Property>,
+    /// The property that came first, last time.
+    pub(crate) first: Hint,
     /// Bit i: `properties[i]` must be there.
     pub(crate) required: u64,
     /// For keys that are not among the properties: those that match, by pattern.
@@ -219,9 +220,87 @@ pub(crate) struct ObjectRule {
 #[derive(Debug, Clone)]
 pub(crate) struct Property {
     pub(crate) name: Box<[u8]>,
+    token: Token,
+    /// The property that came after this one, last time.
+    pub(crate) next: Hint,
     pub(crate) node: Node,
     pub(crate) is_key: bool,
     pub(crate) is_id: bool,
+}
+
+/// Where to look first for the next property. Documents of one sender come with their keys in the same order again and
+/// again; no order is wrong.
+#[derive(Debug, Default)]
+pub(crate) struct Hint(AtomicU8);
+
+impl Hint {
+    pub(crate) const fn new() -> Hint {
+        Hint(AtomicU8::new(0))
+    }
+
+    #[inline]
+    pub(crate) fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed).into()
+    }
+
+    pub(crate) fn set(&self, index: usize) {
+        // There are fewer properties than that; a cut number would only be a worse hint.
+        self.0.store(index as u8, Ordering::Relaxed);
+    }
+}
+
+impl Clone for Hint {
+    fn clone(&self) -> Hint {
+        Hint::default()
+    }
+}
+
+/// A key in its quotes, as it usually stands in a document, for comparing it without a call.
+#[derive(Debug, Clone)]
+struct Token {
+    /// The first sixteen bytes, in two words, and which of their bits count.
+    words: [u64; 2],
+    masks: [u64; 2],
+    rest: Box<[u8]>,
+    len: usize,
+}
+
+impl Token {
+    fn of(name: &str) -> Token {
+        // A name that has to be escaped does not stand there like that, and is found the other way.
+        let quoted = format!("\"{name}\"").into_bytes();
+        let mut token = Token { words: [0; 2], masks: [0; 2], rest: Box::default(), len: quoted.len() };
+        for (at, byte) in quoted.iter().take(16).enumerate() {
+            token.words[at / 8] |= u64::from(*byte) << (8 * (at % 8));
+            token.masks[at / 8] |= 0xFF << (8 * (at % 8));
+        }
+        token.rest = quoted.get(16..).unwrap_or_default().into();
+        token
+    }
+}
+
+impl Property {
+    /// How long the key is, quotes included, if it is the next thing in `bytes`. That it is not found does not mean that
+    /// it is not there.
+    #[inline]
+    pub(crate) fn begins(&self, bytes: &[u8]) -> Option<usize> {
+        let token = &self.token;
+        let head = bytes.first_chunk::<16>()?;
+        let word = |at: usize| {
+            u64::from_le_bytes([
+                head[at],
+                head[at + 1],
+                head[at + 2],
+                head[at + 3],
+                head[at + 4],
+                head[at + 5],
+                head[at + 6],
+                head[at + 7],
+            ])
+        };
+        let differs = (word(0) ^ token.words[0]) & token.masks[0] | (word(8) ^ token.words[1]) & token.masks[1];
+        (differs == 0 && (token.rest.is_empty() || bytes[16..].starts_with(&token.rest))).then_some(token.len)
+    }
 }
 
 impl ObjectRule {
@@ -231,7 +310,8 @@ impl ObjectRule {
             return at;
         }
         let node = self.unlisted(name.as_bytes()).clone();
-        self.properties.push(Property { name: name.as_bytes().into(), node, is_key: false, is_id: false });
+        let (name, token) = (name.as_bytes().into(), Token::of(name));
+        self.properties.push(Property { name, token, next: Hint::default(), node, is_key: false, is_id: false });
         self.properties.len() - 1
     }
 

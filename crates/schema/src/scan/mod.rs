@@ -5,13 +5,16 @@
 //! the scan goes on, so that the end of the value is known and its neighbours are not affected. The stack is as deep as
 //! `max_depth` allows, whatever the input.
 
+mod deep;
+mod keys;
+
 use std::borrow::Cow;
-use std::collections::HashSet;
 use std::ops::Range;
 
 use crate::Reason;
-use crate::plan::{ArrayRule, Node, ObjectRule, Plan, Property, Rules, TextRule, kind};
+use crate::plan::{ArrayRule, Hint, Node, ObjectRule, Plan, Property, Rules, TextRule, kind};
 use crate::text::{hex4, unescape};
+use keys::Keys;
 
 /// One scanned value.
 #[derive(Debug)]
@@ -101,6 +104,7 @@ impl<'a> Text<'a> {
 
 static ANY_OBJECT: ObjectRule = ObjectRule {
     properties: Vec::new(),
+    first: Hint::new(),
     required: 0,
     patterns: Vec::new(),
     additional: Node::Any,
@@ -215,24 +219,45 @@ impl<'a> Scanner<'a> {
             self.require(rule.required == 0 && rule.accepts_count(0));
             return Some(());
         }
-        let (mut expected, mut count) = (0, 0);
+        let (mut hint, mut count) = (&rule.first, 0);
         loop {
             if self.next() != Some(b'"') {
                 return self.broken("a key in double quotes expected");
             }
             let key_at = self.at;
-            let key = self.string()?;
-            if self.next() != Some(b':') {
-                return self.broken("\":\" expected");
-            }
-            self.at += 1;
             count += 1;
+            let expected = hint.get();
+            if let Some(property) = rule.properties.get(expected)
+                && rule.names.is_none()
+                && let Some(len) = property.begins(&self.bytes[key_at..])
+            {
+                self.at += len;
+                self.colon()?;
+                let bit = 1 << expected;
+                if seen & bit != 0 {
+                    self.duplicate(key_at, Text { inner: &property.name, escaped: false });
+                }
+                seen |= bit;
+                hint = &property.next;
+                self.property(property, depth)?;
+                match self.next() {
+                    Some(b',') => {
+                        self.at += 1;
+                        continue;
+                    }
+                    Some(b'}') => break,
+                    _ => return self.broken("\",\" or \"}\" expected"),
+                }
+            }
+            let key = self.string()?;
+            self.colon()?;
             if let Some(names) = &rule.names {
                 self.require(accepts(names, key));
             }
-            let known = if key.escaped { find(rule, &key.value(), 0) } else { find(rule, key.inner, expected) };
+            let known = if key.escaped { find(rule, &key.value()) } else { find(rule, key.inner) };
             if let Some((index, property)) = known {
-                expected = index + 1;
+                hint.set(index);
+                hint = &property.next;
                 if seen & (1 << index) != 0 {
                     self.duplicate(key_at, key);
                 }
@@ -255,6 +280,15 @@ impl<'a> Scanner<'a> {
         }
         self.at += 1;
         self.require(seen & rule.required == rule.required && rule.accepts_count(count));
+        Some(())
+    }
+
+    #[inline]
+    fn colon(&mut self) -> Option<()> {
+        if self.next() != Some(b':') {
+            return self.broken("\":\" expected");
+        }
+        self.at += 1;
         Some(())
     }
 
@@ -302,7 +336,9 @@ impl<'a> Scanner<'a> {
                 _ => return self.broken("\",\" or \"]\" expected"),
             }
         }
-        self.require(rule.accepts_count(count) && (!rule.unique || count == 1 || self.are_distinct_texts(start, count)));
+        self.require(
+            rule.accepts_count(count) && (!rule.unique || count == 1 || self.are_distinct_texts(start, count)),
+        );
         self.at += 1;
         Some(())
     }
@@ -315,7 +351,8 @@ impl<'a> Scanner<'a> {
         let mut seen: [&[u8]; UNIQUE_MAX] = [b""; UNIQUE_MAX];
         let mut at = start;
         for index in 0..count {
-            at += self.bytes[at..].iter().take_while(|byte| matches!(byte, b' ' | b'\n' | b'\r' | b'\t' | b',')).count();
+            at +=
+                self.bytes[at..].iter().take_while(|byte| matches!(byte, b' ' | b'\n' | b'\r' | b'\t' | b',')).count();
             if self.bytes.get(at) != Some(&b'"') {
                 return false;
             }
@@ -328,62 +365,6 @@ impl<'a> Scanner<'a> {
             at = end + 1;
         }
         true
-    }
-
-    /// Reads over a value that is nested too deep, without recursion: one byte per level, at most as many as the input.
-    #[cold]
-    fn too_deep(&mut self) -> Option<()> {
-        self.flaw("depth", self.at, &format!("nested deeper than {} levels", self.max_depth));
-        let mut open = Vec::new();
-        loop {
-            // A value.
-            match self.next() {
-                Some(bracket @ (b'{' | b'[')) => {
-                    self.at += 1;
-                    if self.next() != Some(bracket + 2) {
-                        open.push(bracket);
-                        if bracket == b'{' {
-                            self.key_and_colon()?;
-                        }
-                        continue;
-                    }
-                    self.at += 1;
-                }
-                Some(b'"') => self.string().map(|_| ())?,
-                Some(b'-' | b'0'..=b'9') => self.number().map(|_| ())?,
-                _ => self.literal()?,
-            }
-            // What may follow it.
-            loop {
-                let Some(bracket) = open.last().copied() else { return Some(()) };
-                match self.next() {
-                    Some(b',') => {
-                        self.at += 1;
-                        if bracket == b'{' {
-                            self.key_and_colon()?;
-                        }
-                        break;
-                    }
-                    Some(close) if close == bracket + 2 => {
-                        self.at += 1;
-                        open.pop();
-                    }
-                    _ => return self.broken("\",\" or a closing bracket expected"),
-                }
-            }
-        }
-    }
-
-    fn key_and_colon(&mut self) -> Option<()> {
-        if self.next() != Some(b'"') {
-            return self.broken("a key in double quotes expected");
-        }
-        self.string()?;
-        if self.next() != Some(b':') {
-            return self.broken("\":\" expected");
-        }
-        self.at += 1;
-        Some(())
     }
 
     fn literal(&mut self) -> Option<()> {
@@ -508,39 +489,8 @@ fn accepts(rule: &TextRule, text: Text<'_>) -> bool {
     rule.is_empty() || rule.accepts(&text.value())
 }
 
-/// Events come with their keys in the same order again and again: looks at `expected` first.
-#[inline]
-fn find<'p>(rule: &'p ObjectRule, key: &[u8], expected: usize) -> Option<(usize, &'p Property)> {
-    if let Some(property) = rule.properties.get(expected)
-        && *property.name == *key
-    {
-        return Some((expected, property));
-    }
+fn find<'p>(rule: &'p ObjectRule, key: &[u8]) -> Option<(usize, &'p Property)> {
     rule.properties.iter().enumerate().find(|(_, property)| *property.name == *key)
-}
-
-/// The keys seen in an object that no rule names.
-#[derive(Default)]
-struct Keys<'a> {
-    few: [&'a [u8]; 8],
-    len: usize,
-    /// Takes over when there are more than a few, or one is escaped.
-    many: Option<HashSet<Cow<'a, [u8]>>>,
-}
-
-impl<'a> Keys<'a> {
-    /// Whether the key is new.
-    #[inline]
-    fn insert(&mut self, key: Text<'a>) -> bool {
-        if self.many.is_none() && !key.escaped && self.len < self.few.len() {
-            let new = !self.few[..self.len].contains(&key.inner);
-            self.few[self.len] = key.inner;
-            self.len += 1;
-            return new;
-        }
-        let few = &self.few[..self.len];
-        self.many.get_or_insert_with(|| few.iter().map(|key| Cow::Borrowed(*key)).collect()).insert(key.value())
-    }
 }
 
 /// The first byte at or after `at` that is a quote, a backslash or a control character; eight at a time.
