@@ -5,7 +5,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use playhouse_log::batch::{BatchError, Record, Records, split_first};
+use playhouse_log::batch::{BatchError, EncodedHeaders, Record, Records, split_first};
 use playhouse_log::{AppendError, Appended, CreateTopicError, Log, Partition, ReadError, TimestampType, TopicSettings};
 use serde::{Deserialize, Serialize};
 
@@ -142,7 +142,7 @@ impl<'a> BadFrames<'a> {
         };
         // Strings and numbers only: serialising them cannot fail.
         let value = serde_json::to_vec(&envelope).unwrap_or_default();
-        self.frames.push(self.received_at_ms, None, &value, &[]);
+        self.frames.push(self.received_at_ms, None, &value, &EncodedHeaders::default());
         self.count += 1;
     }
 }

@@ -1,6 +1,6 @@
 //! Accepted events framed into one record batch per partition.
 
-use playhouse_log::batch::{BatchBuilder, Compression};
+use playhouse_log::batch::{BatchBuilder, Compression, EncodedHeaders};
 
 use playhouse_log::partition_of;
 
@@ -18,16 +18,22 @@ pub(crate) struct Frames {
 
 impl Frames {
     pub(crate) fn new() -> Frames {
-        Frames { builder: BatchBuilder::new(Compression::Lz4), closed: Vec::new(), records: 0 }
+        Frames::with_room(0)
+    }
+
+    /// Expects about that many bytes of records.
+    pub(crate) fn with_room(bytes: usize) -> Frames {
+        let builder = BatchBuilder::new(Compression::Lz4).reserve(bytes.min(BATCH_BYTES));
+        Frames { builder, closed: Vec::new(), records: 0 }
     }
 
     /// Returns the record's number among those of this request in this partition.
-    pub(crate) fn push(&mut self, time_ms: i64, key: Option<&[u8]>, value: &[u8], headers: &[(&str, &[u8])]) -> i64 {
+    pub(crate) fn push(&mut self, time_ms: i64, key: Option<&[u8]>, value: &[u8], headers: &EncodedHeaders) -> i64 {
         if self.builder.size_bytes() + value.len() > BATCH_BYTES && !self.builder.is_empty() {
             let full = std::mem::replace(&mut self.builder, BatchBuilder::new(Compression::Lz4));
             self.close(full);
         }
-        self.builder.push(time_ms, key, Some(value), headers);
+        self.builder.push_with(time_ms, key, Some(value), headers);
         self.records += 1;
         self.records - 1
     }
@@ -55,18 +61,21 @@ pub(crate) struct Partitioned {
     /// Where events without a key go: one partition per request.
     keyless: i32,
     time_ms: i64,
+    /// What a partition may expect of the request, records' headers included.
+    share_bytes: usize,
 }
 
 impl Partitioned {
-    pub(crate) fn new(partitions: usize, request: u32, time_ms: i64) -> Partitioned {
+    pub(crate) fn new(partitions: usize, request: u32, time_ms: i64, body_bytes: usize) -> Partitioned {
+        let share_bytes = body_bytes / partitions.max(1) * 3 / 2;
         let keyless = (request as usize % partitions.max(1)) as i32;
-        Partitioned { frames: (0..partitions).map(|_| None).collect(), keyless, time_ms }
+        Partitioned { frames: (0..partitions).map(|_| None).collect(), keyless, time_ms, share_bytes }
     }
 
     /// Returns the partition and the record's number there.
-    pub(crate) fn push(&mut self, key: Option<&[u8]>, value: &[u8], headers: &[(&str, &[u8])]) -> (i32, i64) {
+    pub(crate) fn push(&mut self, key: Option<&[u8]>, value: &[u8], headers: &EncodedHeaders) -> (i32, i64) {
         let partition = key.map_or(self.keyless, |key| partition_of(key, self.frames.len() as i32));
-        let frames = self.frames[partition as usize].get_or_insert_with(Frames::new);
+        let frames = self.frames[partition as usize].get_or_insert_with(|| Frames::with_room(self.share_bytes));
         (partition, frames.push(self.time_ms, key, value, headers))
     }
 
@@ -96,10 +105,13 @@ impl Stamp {
         }
     }
 
-    pub(crate) fn headers(&self) -> Vec<(&str, &[u8])> {
-        [("source_address", &self.address), ("user_agent", &self.user_agent), ("schema_id", &self.schema_id)]
-            .into_iter()
-            .filter_map(|(name, value)| Some((name, value.as_deref()?.as_bytes())))
-            .collect()
+    /// Encoded once for all of them.
+    pub(crate) fn headers(&self) -> EncodedHeaders {
+        let headers: Vec<(&str, &[u8])> =
+            [("source_address", &self.address), ("user_agent", &self.user_agent), ("schema_id", &self.schema_id)]
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, value.as_deref()?.as_bytes())))
+                .collect();
+        EncodedHeaders::new(&headers)
     }
 }

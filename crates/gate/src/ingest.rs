@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use playhouse_log::Topic;
+use playhouse_log::batch::EncodedHeaders;
 use playhouse_schema::Reason;
 
 use crate::bad::BadFrames;
@@ -76,7 +77,7 @@ struct Request<'a> {
     topic: &'a Topic,
     subject: &'a Subject,
     body: &'a Bytes,
-    headers: &'a [(&'a str, &'a [u8])],
+    headers: &'a EncodedHeaders,
     charge: Charge,
     good: Partitioned,
     bad: BadFrames<'a>,
@@ -93,7 +94,7 @@ impl<'a> Request<'a> {
         subject: &'a Subject,
         body: &'a Bytes,
         origin: &'a Origin,
-        headers: &'a [(&'a str, &'a [u8])],
+        headers: &'a EncodedHeaders,
         charge: Charge,
     ) -> Request<'a> {
         let now = now_ms();
@@ -105,7 +106,7 @@ impl<'a> Request<'a> {
             body,
             headers,
             charge,
-            good: Partitioned::new(topic.partitions().len(), number, now),
+            good: Partitioned::new(topic.partitions().len(), number, now, body.len()),
             bad: BadFrames::new(topic.name(), subject.schema_id, origin, now, gate.config.max_event_bytes),
             results: Vec::new(),
             accepted: 0,

@@ -47,7 +47,8 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 impl<'a> Splitter<'a> {
     pub(crate) fn new(validator: &'a Validator, body: &'a [u8], max_event_bytes: usize) -> Splitter<'a> {
-        let is_utf8 = std::str::from_utf8(body).is_ok();
+        // Most bodies are ASCII, which is looked at faster.
+        let is_utf8 = body.is_ascii() || std::str::from_utf8(body).is_ok();
         let shape = Shape::Values { by_line: None };
         let mut splitter = Splitter { validator, body, max_event_bytes, is_utf8, at: 0, patience: body.len(), shape };
         if body.starts_with(BYTE_ORDER_MARK) {

@@ -6,10 +6,12 @@
 //! - `scan`: the strict JSON scanner, which runs a plan while it reads and remembers where wanted fields stand;
 //! - `plan`: the part of a schema that the scanner can decide by itself. It only ever says "certainly valid";
 //! - `format`: the string formats among that part;
+//! - `cost`: which schemas would never end, or end too late;
 //! - `validator`: the reference implementation (`jsonschema`) for everything else. It decides and explains.
 //!
 //! This crate knows nothing of the log, of sockets or of topics, and fetches nothing: a remote `$ref` is an error.
 
+mod cost;
 mod format;
 mod plan;
 mod scan;

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use serde_json::Value;
 
+use crate::cost::Cost;
 use crate::plan::Plan;
 use crate::scan::{Break, Scanned, Verdict, scan};
 use crate::{Reason, string_value};
@@ -22,6 +23,23 @@ pub enum SchemaError {
     Json(#[from] serde_json::Error),
     #[error("the schema is not a valid JSON Schema: {0}")]
     Invalid(String),
+    #[error("the schema of {size} bytes is larger than the limit of {limit}")]
+    TooLarge { size: usize, limit: usize },
+    /// Look-around and back-references need an engine that an event could keep busy for ever.
+    #[error(
+        "the pattern {pattern:?} is not supported: {reason}; patterns run in linear time, without look-around and back-references"
+    )]
+    Pattern { pattern: String, reason: String },
+    #[error(
+        "the schema refers to {0:?}, which is not part of it: nothing is fetched, register it as a reference instead"
+    )]
+    Remote(String),
+    #[error("the schema's reference {0:?} leads back to itself")]
+    Circular(String),
+    #[error("more than {0} references of the schema lead from one to the next")]
+    TooLong(usize),
+    #[error("more than {0} parts of the schema would look at one value: its references double")]
+    TooBranched(u64),
 }
 
 /// Decides whether a JSON document is valid. Cheap to share, not to compile.
@@ -31,6 +49,8 @@ pub struct Validator {
     /// `None` takes any JSON.
     reference: Option<jsonschema::Validator>,
     max_depth: usize,
+    /// Deeper documents cost the reference too much under this schema.
+    affordable_depth: usize,
 }
 
 /// A valid document.
@@ -44,6 +64,8 @@ pub struct Checked<'a> {
 
 /// The reference parser stops at 128 levels.
 const DEPTH_MAX: usize = 127;
+/// Text of a schema.
+const SCHEMA_BYTES_MAX: usize = 1 << 20;
 /// Reasons told of one document; the rest is counted.
 const REASONS_MAX: usize = 64;
 /// A message quotes the offending value, which may be large.
@@ -53,22 +75,30 @@ impl Validator {
     /// Compiles a JSON Schema (2020-12 unless it says otherwise). Formats are asserted. Nothing is fetched: a remote
     /// reference is an error. Documents nested deeper than `max_depth` (at most 127) are refused.
     pub fn compile(schema: &str, fields: &Fields, max_depth: usize) -> Result<Validator, SchemaError> {
+        if schema.len() > SCHEMA_BYTES_MAX {
+            return Err(SchemaError::TooLarge { size: schema.len(), limit: SCHEMA_BYTES_MAX });
+        }
         let schema: Value = serde_json::from_str(schema)?;
+        let max_depth = max_depth.min(DEPTH_MAX);
+        let cost = Cost::of(&schema, max_depth)?;
         let reference = jsonschema::options()
             .offline()
             .should_validate_formats(true)
+            .with_pattern_options(jsonschema::PatternOptions::regex())
             .build(&schema)
-            .map_err(|error| SchemaError::Invalid(shortened(error.to_string())))?;
+            .map_err(|error| refused(&schema, &error))?;
         Ok(Validator {
             plan: Plan::compile(Some(&schema), fields),
             reference: Some(reference),
-            max_depth: max_depth.min(DEPTH_MAX),
+            max_depth,
+            affordable_depth: cost.depth_max,
         })
     }
 
     /// Takes any JSON.
     pub fn any(fields: &Fields, max_depth: usize) -> Validator {
-        Validator { plan: Plan::compile(None, fields), reference: None, max_depth: max_depth.min(DEPTH_MAX) }
+        let max_depth = max_depth.min(DEPTH_MAX);
+        Validator { plan: Plan::compile(None, fields), reference: None, max_depth, affordable_depth: max_depth }
     }
 
     /// Scans the one value that begins at `at` (or behind white space there); more may follow it. Does not look at UTF-8.
@@ -104,6 +134,11 @@ impl Validator {
         let Some(reference) = &self.reference else { return Ok(()) };
         let value: Value =
             serde_json::from_slice(raw).map_err(|error| vec![Reason::whole("json", error.to_string())])?;
+        if self.affordable_depth < self.max_depth && depth_of(&value) > self.affordable_depth {
+            let depth = self.affordable_depth;
+            let message = format!("nested deeper than the {depth} levels that can be checked under this schema");
+            return Err(vec![Reason::whole("depth", message)]);
+        }
         let mut errors = reference.iter_errors(&value);
         let mut reasons: Vec<Reason> = errors.by_ref().take(REASONS_MAX).map(|error| reason(&error)).collect();
         match errors.count() {
@@ -130,6 +165,53 @@ pub fn not_json(broken: &Break, start: usize) -> Reason {
 
 pub fn not_utf8(error: &std::str::Utf8Error) -> Reason {
     Reason::whole("encoding", format!("not UTF-8 at byte {}", error.valid_up_to()))
+}
+
+/// Levels of nesting, which the scanner has bounded.
+fn depth_of(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth_of).max().unwrap_or(0),
+        Value::Object(fields) => 1 + fields.values().map(depth_of).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// Why the reference does not take a schema, in our words where it is something that we refuse.
+fn refused(schema: &Value, error: &jsonschema::ValidationError<'_>) -> SchemaError {
+    if let Some((pattern, reason)) = refused_pattern(schema) {
+        return SchemaError::Pattern { pattern: shortened(pattern.to_owned()), reason: shortened(reason) };
+    }
+    if let jsonschema::error::ValidationErrorKind::Referencing(jsonschema::ReferencingError::Unretrievable {
+        uri,
+        ..
+    }) = error.kind()
+    {
+        return SchemaError::Remote(shortened(uri.clone()));
+    }
+    SchemaError::Invalid(shortened(error.to_string()))
+}
+
+/// The first pattern that the engine does not run.
+fn refused_pattern(schema: &Value) -> Option<(&str, String)> {
+    let refused = |pattern: &'_ str| match jsonschema_regex::to_rust_regex(pattern) {
+        Err(()) => Some("it is not a regular expression of ECMA-262".to_owned()),
+        Ok(translated) => regex::Regex::new(&translated).err().map(|error| match error {
+            regex::Error::CompiledTooBig(limit) => format!("it takes more than {limit} bytes compiled"),
+            error => error.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned(),
+        }),
+    };
+    match schema {
+        Value::Object(keywords) => {
+            let own = keywords.get("pattern").and_then(Value::as_str);
+            let names = keywords.get("patternProperties").and_then(Value::as_object);
+            own.into_iter()
+                .chain(names.into_iter().flat_map(|names| names.keys().map(String::as_str)))
+                .find_map(|pattern| refused(pattern).map(|reason| (pattern, reason)))
+                .or_else(|| keywords.values().find_map(refused_pattern))
+        }
+        Value::Array(schemas) => schemas.iter().find_map(refused_pattern),
+        _ => None,
+    }
 }
 
 fn reason(error: &jsonschema::ValidationError<'_>) -> Reason {

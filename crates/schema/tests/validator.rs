@@ -133,7 +133,7 @@ fn a_broken_schema_is_an_error() {
     assert!(matches!(compile("{"), Err(SchemaError::Json(_))));
     assert!(matches!(compile(r#"{"type": "text"}"#), Err(SchemaError::Invalid(_))));
     let remote = compile(r#"{"$ref": "http://127.0.0.1:9/schema.json"}"#);
-    assert!(matches!(remote, Err(SchemaError::Invalid(_))), "{remote:?}");
+    assert!(matches!(remote, Err(SchemaError::Remote(_))), "{remote:?}");
 }
 
 #[test]

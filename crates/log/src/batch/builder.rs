@@ -2,6 +2,24 @@
 
 use super::{Compression, HEADER_BYTES, LENGTH_OVERHEAD, Record, TRANSACTIONAL, patch_crc, varint};
 
+/// Headers that many records share.
+#[derive(Debug, Clone, Default)]
+pub struct EncodedHeaders {
+    count: i64,
+    bytes: Vec<u8>,
+}
+
+impl EncodedHeaders {
+    pub fn new(headers: &[(&str, &[u8])]) -> EncodedHeaders {
+        let mut bytes = Vec::new();
+        for (name, value) in headers {
+            put_sized(&mut bytes, name.as_bytes());
+            put_sized(&mut bytes, value);
+        }
+        EncodedHeaders { count: headers.len() as i64, bytes }
+    }
+}
+
 const NO_PRODUCER: (i64, i16, i32) = (-1, -1, -1);
 
 /// Frames records into one batch. Offsets begin at 0: the log patches the base offset.
@@ -57,6 +75,12 @@ impl BatchBuilder {
             put_sized(&mut self.buffer, name.as_bytes());
             put_sized(&mut self.buffer, value);
         }
+    }
+
+    /// Pushes a record with headers that are encoded already.
+    pub fn push_with(&mut self, timestamp_ms: i64, key: Option<&[u8]>, value: Option<&[u8]>, headers: &EncodedHeaders) {
+        self.begin(timestamp_ms, key, value, headers.count, headers.bytes.len());
+        self.buffer.extend_from_slice(&headers.bytes);
     }
 
     /// Pushes a record of another batch with its headers as they are.

@@ -63,8 +63,7 @@ impl Compression {
             Compression::Lz4 => {
                 use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
                 // Java's reader accepts independent blocks only.
-                let block_size = if input.len() <= 64 << 10 { BlockSize::Max64KB } else { BlockSize::Max256KB };
-                let info = FrameInfo::new().block_mode(BlockMode::Independent).block_size(block_size);
+                let info = FrameInfo::new().block_mode(BlockMode::Independent).block_size(BlockSize::Max64KB);
                 let mut encoder = FrameEncoder::with_frame_info(info, output);
                 encoder.write_all(input)?;
                 encoder.finish().map_err(io::Error::other)

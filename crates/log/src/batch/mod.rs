@@ -10,7 +10,7 @@ mod records;
 mod retain;
 mod varint;
 
-pub use builder::BatchBuilder;
+pub use builder::{BatchBuilder, EncodedHeaders};
 pub use compression::Compression;
 pub(crate) use control::control_batch;
 pub use control::read_marker;
