@@ -1,6 +1,9 @@
 //! Bad events: the typed rows of the log topic `bad_events`.
 
-use std::sync::Arc;
+mod filter;
+mod headers;
+
+use std::sync::{Arc, Mutex, TryLockError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -9,8 +12,11 @@ use playhouse_log::batch::{BatchError, EncodedHeaders, Record, Records, split_fi
 use playhouse_log::{AppendError, Appended, CreateTopicError, Log, Partition, ReadError, TimestampType, TopicSettings};
 use serde::{Deserialize, Serialize};
 
+use self::headers::ErrorHeaders;
 use crate::frame::Frames;
 use crate::{Origin, Reason};
+
+pub use self::filter::{BadFilter, BadStats, Groups};
 
 pub const BAD_EVENTS_TOPIC: &str = "bad_events";
 
@@ -18,6 +24,10 @@ pub const BAD_EVENTS_TOPIC: &str = "bad_events";
 const RAW_BYTES_MAX: usize = 4 << 20;
 /// Read at once, when paging.
 const PAGE_BYTES: usize = 1 << 20;
+/// Looked through for one page of what a filter selects.
+const PAGES_MAX: usize = 64;
+/// By how much the clock of a row's receipt may be ahead of the log's.
+const CLOCK_SLACK_MS: i64 = 60_000;
 /// The batches of this topic are framed here, close to their 1 MB plus one event.
 const DECOMPRESSED_MAX: usize = 64 << 20;
 
@@ -41,7 +51,8 @@ impl std::fmt::Display for Stage {
 }
 
 impl Stage {
-    fn parse(text: &str) -> Option<Stage> {
+    /// What `Display` writes; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Stage> {
         Some(match text {
             "decode" => Stage::Decode,
             "validate" => Stage::Validate,
@@ -142,7 +153,9 @@ impl<'a> BadFrames<'a> {
         };
         // Strings and numbers only: serialising them cannot fail.
         let value = serde_json::to_vec(&envelope).unwrap_or_default();
-        self.frames.push(self.received_at_ms, None, &value, &EncodedHeaders::default());
+        let headers = ErrorHeaders::new(self.topic, place, stage, &envelope.reasons);
+        let headers = EncodedHeaders::new(&headers.list());
+        self.frames.push(self.received_at_ms, None, &value, &headers);
         self.count += 1;
     }
 }
@@ -150,11 +163,21 @@ impl<'a> BadFrames<'a> {
 /// The topic `bad_events` of a log: one partition, so that its rows have one order.
 pub struct BadEvents {
     log: Arc<Log>,
+    /// Counting reads the whole topic: one at a time.
+    counting: Mutex<()>,
+}
+
+/// What [`BadEvents::select`] found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Selected {
+    pub rows: Vec<BadEvent>,
+    /// Nothing is left to look through, for now.
+    pub is_end: bool,
 }
 
 impl BadEvents {
     pub fn new(log: Arc<Log>) -> BadEvents {
-        BadEvents { log }
+        BadEvents { log, counting: Mutex::new(()) }
     }
 
     pub(crate) fn create(log: &Log, like: &TopicSettings) -> Result<(), CreateTopicError> {
@@ -178,22 +201,90 @@ impl BadEvents {
     /// A page of bad events from `position` (next offset per partition, empty for the start); returns the rows and the
     /// position after them. No rows means the end was reached.
     pub fn read(&self, position: &mut Vec<i64>, max_rows: usize) -> Result<Vec<BadEvent>, ReadError> {
-        let Some(topic) = self.log.topic(BAD_EVENTS_TOPIC) else { return Ok(Vec::new()) };
+        Ok(self.scan(position, max_rows, usize::MAX, &mut |_| true)?.rows)
+    }
+
+    /// Like [`BadEvents::read`], but only rows that the filter selects. How much is looked through at once is bounded, so
+    /// a page may be short, or empty, before the end.
+    pub fn select(&self, filter: &BadFilter, position: &mut Vec<i64>, max_rows: usize) -> Result<Selected, ReadError> {
+        self.skip_to(filter, position)?;
+        self.scan(position, max_rows, PAGES_MAX, &mut |row| filter.matches(row))
+    }
+
+    /// The one with this id, or `None` where there is none, or retention has deleted it.
+    pub fn find(&self, bad_id: &str) -> Result<Option<BadEvent>, ReadError> {
+        let place =
+            bad_id.split_once('-').and_then(|(index, offset)| Some((index.parse().ok()?, offset.parse().ok()?)));
+        let Some((index, offset)): Option<(i32, i64)> = place else { return Ok(None) };
+        let topic = self.log.topic(BAD_EVENTS_TOPIC);
+        let Some(partition) = topic.as_ref().and_then(|topic| topic.partition(index)) else { return Ok(None) };
+        if !(partition.log_start_offset()..partition.high_watermark()).contains(&offset) {
+            return Ok(None);
+        }
+        let (mut next, mut rows) = (offset, Vec::new());
+        read_batches(&partition.read(offset, PAGE_BYTES)?, index, &mut next, 1, &mut rows, &mut |_| true)?;
+        // The id as it is written: what only reads as the same number is another's.
+        Ok(rows.pop().filter(|row| row.bad_id == bad_id))
+    }
+
+    /// Counts all that the filter selects; `None` while another count is at work. Takes as long as the topic is large.
+    pub fn stats(&self, filter: &BadFilter) -> Result<Option<BadStats>, ReadError> {
+        let _one_at_a_time = match self.counting.try_lock() {
+            Ok(guard) => guard,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(None),
+        };
+        let (mut stats, mut position) = (BadStats::default(), Vec::new());
+        self.skip_to(filter, &mut position)?;
+        // Nothing is kept of a row once it is counted, and no batch is decompressed twice.
+        self.scan(&mut position, 1, usize::MAX, &mut |row| {
+            if filter.matches(row) {
+                stats.add(row);
+            }
+            false
+        })?;
+        Ok(Some(stats))
+    }
+
+    /// The log's index by time spares reading what is older than asked for.
+    fn skip_to(&self, filter: &BadFilter, position: &mut Vec<i64>) -> Result<(), ReadError> {
+        let (Some(since_ms), Some(topic)) = (filter.since_ms, self.log.topic(BAD_EVENTS_TOPIC)) else { return Ok(()) };
         position.resize(topic.partitions().len(), 0);
+        for (partition, next) in topic.partitions().iter().zip(position) {
+            let first = partition.offset_at(since_ms.saturating_sub(CLOCK_SLACK_MS))?;
+            *next = (*next).max(first.map_or(partition.high_watermark(), |(offset, _)| offset));
+        }
+        Ok(())
+    }
+
+    fn scan(
+        &self,
+        position: &mut Vec<i64>,
+        max_rows: usize,
+        max_pages: usize,
+        wanted: &mut dyn FnMut(&BadEvent) -> bool,
+    ) -> Result<Selected, ReadError> {
         let mut rows = Vec::new();
+        let Some(topic) = self.log.topic(BAD_EVENTS_TOPIC) else { return Ok(Selected { rows, is_end: true }) };
+        position.resize(topic.partitions().len(), 0);
+        let mut pages = 0;
         for (partition, next) in topic.partitions().iter().zip(position) {
             // What retention has deleted is gone.
             *next = (*next).max(partition.log_start_offset());
-            while rows.len() < max_rows {
+            loop {
+                if rows.len() >= max_rows || pages >= max_pages {
+                    return Ok(Selected { rows, is_end: false });
+                }
+                pages += 1;
                 let before = *next;
                 let bytes = partition.read(*next, PAGE_BYTES)?;
-                read_batches(&bytes, partition.index(), next, max_rows, &mut rows)?;
+                read_batches(&bytes, partition.index(), next, max_rows, &mut rows, wanted)?;
                 if *next == before {
                     break;
                 }
             }
         }
-        Ok(rows)
+        Ok(Selected { rows, is_end: true })
     }
 }
 
@@ -203,6 +294,7 @@ fn read_batches(
     next: &mut i64,
     max_rows: usize,
     rows: &mut Vec<BadEvent>,
+    wanted: &mut dyn FnMut(&BadEvent) -> bool,
 ) -> Result<(), ReadError> {
     let mut at = 0;
     while at < bytes.len() {
@@ -219,7 +311,10 @@ fn read_batches(
             if rows.len() == max_rows {
                 return Ok(());
             }
-            rows.push(row(partition, &record));
+            let row = row(partition, &record);
+            if wanted(&row) {
+                rows.push(row);
+            }
             *next = record.offset + 1;
         }
         *next = (*next).max(header.next_offset());

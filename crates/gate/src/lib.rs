@@ -19,7 +19,7 @@ mod outcome;
 mod produce;
 mod split;
 
-pub use bad::{BAD_EVENTS_TOPIC, BadEvent, BadEvents, Stage};
+pub use bad::{BAD_EVENTS_TOPIC, BadEvent, BadEvents, BadFilter, BadStats, Groups, Selected, Stage};
 pub use gate::{Counters, Gate, GateConfig, GateError, TopicRule, is_internal};
 pub use outcome::{EventResult, Origin, Outcome, Reason, RequestError, Status};
 pub use playhouse_log::partition_of;

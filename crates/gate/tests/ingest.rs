@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::*;
-use playhouse_gate::{GateConfig, RequestError, Stage, partition_of};
+use playhouse_gate::{BadFilter, GateConfig, RequestError, Stage, partition_of};
 use playhouse_log::{Durability, LogConfig, TimestampType, TopicSettings};
 
 #[tokio::test]
@@ -119,6 +119,51 @@ async fn bad_events_come_in_pages() {
         }
     }
     assert_eq!(count, 150);
+}
+
+#[tokio::test]
+async fn a_bad_event_carries_the_error_headers_of_kafka_connect() {
+    let house = House::new();
+    house.ingest("{\"id\": 7").await;
+    let stored = house.stored("bad_events", 0);
+    let names: Vec<&str> =
+        stored[0].headers.iter().map(|(name, _)| name.trim_start_matches("__connect.errors.")).collect();
+    assert_eq!(names, ["topic", "stage", "class.name", "exception.class.name", "exception.message"]);
+    let values: Vec<&str> = stored[0].headers.iter().map(|(_, value)| value.as_str()).collect();
+    assert_eq!(values[..4], [TOPIC, "decode", "playhouse.gate", "playhouse.json"]);
+    assert_eq!(values[4], house.bad()[0].reasons[0].message);
+}
+
+#[tokio::test]
+async fn bad_events_are_selected_found_and_counted() {
+    let house = House::new();
+    house.ingest("no json").await;
+    house.ingest((0..250).map(|n| format!("{{\"n\": {n}}}\n")).collect::<String>()).await;
+    let reader = playhouse_gate::BadEvents::new(house.log.clone());
+    let required = BadFilter { keyword: Some("required".into()), ..BadFilter::default() };
+    let (mut position, mut found) = (Vec::new(), Vec::new());
+    loop {
+        let page = reader.select(&required, &mut position, 100).unwrap();
+        assert!(page.rows.len() <= 100);
+        found.extend(page.rows);
+        if page.is_end {
+            break;
+        }
+    }
+    assert_eq!(found.len(), 250);
+    for row in &found {
+        assert_eq!(reader.find(&row.bad_id).unwrap().as_ref(), Some(row));
+    }
+    for nobody in ["0-251", "1-0", "0--1", "0-01", "0-", "x", "", "0-99999999999999999999"] {
+        assert_eq!(reader.find(nobody).unwrap(), None, "{nobody:?}");
+    }
+    let stats = reader.stats(&BadFilter::default()).unwrap().unwrap();
+    assert_eq!((stats.count, stats.topics.counts[TOPIC]), (251, 251));
+    assert_eq!((stats.stages.counts["decode"], stats.stages.counts["validate"]), (1, 250));
+    let newer = BadFilter { since_ms: Some(stats.newest_ms.unwrap() + 1), ..BadFilter::default() };
+    assert_eq!(reader.stats(&newer).unwrap().unwrap().count, 0);
+    let far = BadFilter { since_ms: Some(stats.newest_ms.unwrap() + 3_600_000), ..BadFilter::default() };
+    assert_eq!(reader.select(&far, &mut Vec::new(), 10).unwrap().rows, []);
 }
 
 #[tokio::test]

@@ -87,9 +87,38 @@ async fn bad_events_are_listed_page_by_page() {
     }
     raws.sort();
     assert_eq!(raws, ["not json \u{fffd}", "{\"id\":\"a\"}", "{\"id\":\"b\"}"]);
-    for wrong in ["limit=0", "limit=1001", "limit=x", "cursor=zz", "limt=1"] {
+    for wrong in ["limit=0", "limit=1001", "limit=x", "cursor=zz", "limt=1", "stage=sinks", "since_ms=noon"] {
         get(admin.served.address, &format!("/api/bad-events?{wrong}")).await.problem(400, "bad-request");
     }
+}
+
+#[tokio::test]
+async fn bad_events_are_filtered_shown_and_counted() {
+    let admin = admin().await;
+    let address = admin.served.address;
+    let bad = "{\"id\":\"a\"}\n{\"id\":\"b\"}\nnot json\n";
+    assert_eq!(send(admin.ingest.address, &request("POST /events", "", bad.as_bytes())).await.status, 422);
+    let listed = |filter: &'static str| async move {
+        let page = get(address, &format!("/api/bad-events?{filter}")).await.json();
+        assert_eq!(page["end"], true);
+        page["bad_events"].as_array().unwrap().clone()
+    };
+    let decode = listed("stage=decode&topic=multimedia_events").await;
+    assert_eq!(decode.len(), 1);
+    assert_eq!(decode[0]["raw"], "not json");
+    assert_eq!(listed("keyword=required&text=%22user%22&since_ms=0").await.len(), 2);
+    assert_eq!(listed("topic=other").await.len(), 0);
+    assert_eq!(listed("until_ms=1").await.len(), 0);
+
+    let id = decode[0]["bad_id"].as_str().unwrap();
+    assert_eq!(get(address, &format!("/api/bad-events/{id}")).await.json(), decode[0]);
+    get(address, "/api/bad-events/0-99").await.problem(404, "not-found");
+
+    let stats = get(address, "/api/bad-events/stats").await.json();
+    assert_eq!((&stats["count"], &stats["raw_bytes"]), (&json!(3), &json!(28)));
+    assert_eq!(stats["stages"], json!([{"stage": "decode", "count": 1}, {"stage": "validate", "count": 2}]));
+    assert_eq!(get(address, "/api/bad-events/stats?stage=decode").await.json()["count"], 1);
+    get(address, "/api/bad-events/stats?limit=1").await.problem(400, "bad-request");
 }
 
 #[tokio::test]

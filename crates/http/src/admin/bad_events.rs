@@ -1,11 +1,14 @@
-//! `GET /api/bad-events?limit=&cursor=`: the bad events in the order of their places, a page at a time.
+//! `/api/bad-events`: the bad events in the order of their places, a page at a time; `/api/bad-events/stats`: how many of
+//! each kind; `/api/bad-events/{bad_id}`: one of them. The first two take the same filters.
+
+use std::time::Duration;
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use playhouse_gate::{BadEvent, Reason, Stage};
+use playhouse_gate::{BadEvent, BadEvents, BadFilter, BadStats, Reason, Stage};
 use serde::{Deserialize, Serialize};
 
 use super::AdminDoor;
@@ -16,22 +19,53 @@ const LIMIT_MAX: usize = 1000;
 /// Far more than a topic has; a longer cursor is not ours.
 const CURSOR_PARTITIONS_MAX: usize = 10_000;
 
+/// `serde` cannot flatten one struct into another that refuses unknown fields, so the filters stand in one struct with the
+/// page; the stats refuse the page's two.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Page {
+pub(super) struct Wanted {
     limit: Option<usize>,
     cursor: Option<String>,
+    topic: Option<String>,
+    stage: Option<String>,
+    keyword: Option<String>,
+    path: Option<String>,
+    text: Option<String>,
+    since_ms: Option<i64>,
+    until_ms: Option<i64>,
+}
+
+impl Wanted {
+    fn filter(self) -> Result<BadFilter, Problem> {
+        let stage = match self.stage {
+            None => None,
+            Some(text) => Some(Stage::parse(&text).ok_or_else(|| {
+                Problem::bad_request(format!("stage {text:?} is none of decode, validate, enrich, sink:<name>"))
+            })?),
+        };
+        Ok(BadFilter {
+            topic: self.topic,
+            stage,
+            keyword: self.keyword,
+            path: self.path,
+            text: self.text,
+            since_ms: self.since_ms,
+            until_ms: self.until_ms,
+        })
+    }
 }
 
 #[derive(Serialize)]
 pub(super) struct Listed {
     bad_events: Vec<Row>,
-    /// Give it back as `cursor` for the next page; a page without rows is the end for now.
+    /// Give it back as `cursor` for the next page.
     cursor: String,
+    /// Nothing follows for now. A filter looks through so much at once, so a page may be short or empty before the end.
+    end: bool,
 }
 
 #[derive(Serialize)]
-struct Row {
+pub(super) struct Row {
     bad_id: String,
     received_at_ms: i64,
     topic: String,
@@ -60,19 +94,13 @@ impl From<BadEvent> for Row {
             Ok(text) => (Some(text), None),
             Err(error) => (None, Some(STANDARD.encode(error.as_bytes()))),
         };
-        let stage = match event.stage {
-            Stage::Decode => "decode".to_string(),
-            Stage::Validate => "validate".to_string(),
-            Stage::Enrich => "enrich".to_string(),
-            Stage::Sink(name) => format!("sink:{name}"),
-        };
         Row {
             bad_id: event.bad_id,
             received_at_ms: event.received_at_ms,
             topic: event.topic,
             source: Source { protocol: event.source_protocol, address: event.source_address },
             schema_id: event.schema_id,
-            stage,
+            stage: event.stage.to_string(),
             reasons: event.reasons,
             raw,
             raw_base64,
@@ -82,25 +110,112 @@ impl From<BadEvent> for Row {
     }
 }
 
+#[derive(Serialize)]
+pub(super) struct Stats {
+    count: u64,
+    raw_bytes: u64,
+    oldest_ms: Option<i64>,
+    newest_ms: Option<i64>,
+    topics: Vec<TopicCount>,
+    stages: Vec<StageCount>,
+    reasons: Vec<ReasonCount>,
+    /// Reasons of further kinds: only so many are told apart.
+    other_reasons: u64,
+}
+
+#[derive(Serialize)]
+struct TopicCount {
+    topic: String,
+    count: u64,
+}
+
+#[derive(Serialize)]
+struct StageCount {
+    stage: String,
+    count: u64,
+}
+
+#[derive(Serialize)]
+struct ReasonCount {
+    keyword: String,
+    path: String,
+    count: u64,
+}
+
+impl From<BadStats> for Stats {
+    fn from(stats: BadStats) -> Stats {
+        let topics = stats.topics.counts.into_iter().map(|(topic, count)| TopicCount { topic, count });
+        let stages = stats.stages.counts.into_iter().map(|(stage, count)| StageCount { stage, count });
+        let reasons = stats.reasons.counts.into_iter();
+        let reasons = reasons.map(|((keyword, path), count)| ReasonCount { keyword, path, count });
+        let mut reasons: Vec<ReasonCount> = reasons.collect();
+        reasons.sort_by_key(|reason| std::cmp::Reverse(reason.count));
+        Stats {
+            count: stats.count,
+            raw_bytes: stats.raw_bytes,
+            oldest_ms: stats.oldest_ms,
+            newest_ms: stats.newest_ms,
+            topics: topics.collect(),
+            stages: stages.collect(),
+            reasons,
+            other_reasons: stats.reasons.other,
+        }
+    }
+}
+
+/// Runs where it may block: the log's reads do.
+async fn read<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
+    door: AdminDoor,
+    work: impl FnOnce(&BadEvents) -> Result<T, E> + Send + 'static,
+) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(move || work(&door.bad_events))
+        .await
+        .map_err(|error| Problem::internal(format!("reading bad events failed: {error}")))?
+        .map_err(|error| Problem::internal(format!("cannot read bad events: {error}")))
+}
+
 pub(super) async fn list(
     State(door): State<AdminDoor>,
-    page: Result<Query<Page>, QueryRejection>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Json<Listed>, Problem> {
-    let Query(page) = page.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
-    let limit = page.limit.unwrap_or(LIMIT_DEFAULT);
+    let Query(wanted) = wanted.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let limit = wanted.limit.unwrap_or(LIMIT_DEFAULT);
     if !(1..=LIMIT_MAX).contains(&limit) {
         return Err(Problem::bad_request(format!("limit {limit} is not between 1 and {LIMIT_MAX}")));
     }
-    let mut position = position(page.cursor.as_deref().unwrap_or_default())?;
-    let read = tokio::task::spawn_blocking(move || {
-        let rows = door.bad_events.read(&mut position, limit);
-        rows.map(|rows| (rows, position))
-    });
-    let (rows, position) = read
-        .await
-        .map_err(|error| Problem::internal(format!("reading bad events failed: {error}")))?
-        .map_err(|error| Problem::internal(format!("cannot read bad events: {error}")))?;
-    Ok(Json(Listed { bad_events: rows.into_iter().map(Row::from).collect(), cursor: cursor(&position) }))
+    let mut position = position(wanted.cursor.as_deref().unwrap_or_default())?;
+    let filter = wanted.filter()?;
+    let (selected, position) = read(door, move |bad_events| {
+        let selected = bad_events.select(&filter, &mut position, limit);
+        selected.map(|selected| (selected, position))
+    })
+    .await?;
+    let bad_events = selected.rows.into_iter().map(Row::from).collect();
+    Ok(Json(Listed { bad_events, cursor: cursor(&position), end: selected.is_end }))
+}
+
+pub(super) async fn show(
+    State(door): State<AdminDoor>,
+    bad_id: Result<Path<String>, PathRejection>,
+) -> Result<Json<Row>, Problem> {
+    let Path(bad_id) = bad_id.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let missing = Problem::not_found(format!("no bad event {bad_id:?}: it never was, or its retention is over"));
+    let found = read(door, move |bad_events| bad_events.find(&bad_id)).await?;
+    found.map(|event| Json(Row::from(event))).ok_or(missing)
+}
+
+pub(super) async fn stats(
+    State(door): State<AdminDoor>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+) -> Result<Json<Stats>, Problem> {
+    let Query(wanted) = wanted.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    if wanted.limit.is_some() || wanted.cursor.is_some() {
+        return Err(Problem::bad_request("stats have no pages: leave out limit and cursor"));
+    }
+    let filter = wanted.filter()?;
+    let stats = read(door, move |bad_events| bad_events.stats(&filter)).await?;
+    let busy = || Problem::busy("bad events are being counted for somebody else", Duration::from_secs(1));
+    stats.map(|stats| Json(Stats::from(stats))).ok_or_else(busy)
 }
 
 /// The next offset of each partition, joined by dashes.

@@ -39,6 +39,8 @@ fn routes() -> Vec<(&'static str, MethodRouter<AdminDoor>)> {
         ("/metrics", get(metrics::metrics)),
         ("/api/status", get(|State(door): State<AdminDoor>| async move { Json((door.status)()) })),
         ("/api/bad-events", get(bad_events::list)),
+        ("/api/bad-events/stats", get(bad_events::stats)),
+        ("/api/bad-events/{bad_id}", get(bad_events::show)),
         ("/api/openapi.json", get(openapi)),
     ]
 }

@@ -1,0 +1,49 @@
+//! `playhouse bad stats`
+
+use anyhow::Result;
+use serde_json::Value;
+
+use super::admin::AdminArgs;
+use super::filter::{FilterArgs, shown_time};
+use crate::cli::broker::{print, print_json, table};
+
+/// Kinds of reasons in the table, the most frequent first; `--json` has all.
+const REASONS_SHOWN: usize = 20;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// A JSON object instead of tables
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+pub async fn run(args: Args) -> Result<()> {
+    let stats = args.admin.get("/api/bad-events/stats", &args.filter.query()).await?;
+    if args.json {
+        print_json(&stats);
+        return Ok(());
+    }
+    let oldest = shown_time(stats["oldest_ms"].as_i64());
+    let newest = shown_time(stats["newest_ms"].as_i64());
+    print(&format!("{} bad events, {} bytes, from {oldest} to {newest}", stats["count"], stats["raw_bytes"]));
+    for (kind, columns) in [("topics", &["topic"][..]), ("stages", &["stage"]), ("reasons", &["keyword", "path"])] {
+        let groups = stats[kind].as_array().map(Vec::as_slice).unwrap_or_default();
+        let rows: Vec<Vec<String>> = groups.iter().take(REASONS_SHOWN).map(|group| row(group, columns)).collect();
+        if !rows.is_empty() {
+            print(&format!("\n{}", table(&[columns, &["count"]].concat(), &rows)));
+        }
+    }
+    Ok(())
+}
+
+fn row(group: &Value, columns: &[&str]) -> Vec<String> {
+    let text = |name: &&str| match group[*name].as_str() {
+        None | Some("") => "-".to_owned(),
+        Some(text) => text.chars().filter(|c| !c.is_control()).collect(),
+    };
+    columns.iter().map(text).chain([group["count"].to_string()]).collect()
+}
