@@ -48,6 +48,17 @@ fn agree(script: &str, more: &[String]) {
     }
 }
 
+/// It has nobody to compare with: all of its checks have to be ok.
+#[test]
+#[ignore = "needs grpcio"]
+fn grpcio() {
+    let directory = tempfile::tempdir().unwrap();
+    let playhouse = Playhouse::builder(env!("CARGO_BIN_EXE_playhouse")).data(directory.path()).start();
+    let proto = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto").display().to_string();
+    let outcomes = outcomes("grpc_ingest.py", &playhouse.grpc().to_string(), &[proto]);
+    assert!(outcomes.values().all(|outcome| outcome == "ok"), "{outcomes:#?}");
+}
+
 #[test]
 #[ignore = "needs Apache Kafka and confluent-kafka"]
 fn librdkafka() {

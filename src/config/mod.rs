@@ -32,6 +32,7 @@ pub struct Config {
     pub catalogue: Resource,
     pub ingest: Ingest,
     pub kafka: Kafka,
+    pub grpc: Grpc,
     pub postgres: Door,
     pub redis: Door,
     pub admin: Door,
@@ -79,6 +80,13 @@ pub struct Kafka {
     pub door: Door,
     /// Without what other sections say of it: the settings of new topics.
     pub server: playhouse_kafka::KafkaConfig,
+}
+
+#[derive(Debug, Clone)]
+pub struct Grpc {
+    pub door: Door,
+    /// Without what other sections say of it: the bytes in flight.
+    pub server: playhouse_grpc::GrpcConfig,
 }
 
 #[derive(Debug, Clone)]
@@ -185,6 +193,15 @@ impl Config {
                 body_time_max: read.duration("ingest.body_time_max")?,
             },
             kafka: read.kafka()?,
+            grpc: Grpc {
+                door: read.door("grpc")?,
+                server: playhouse_grpc::GrpcConfig {
+                    connections_max: read.number("grpc.connections_max", 1, 100_000)?,
+                    streams_max: read.number("grpc.streams_max", 1, 100_000)?,
+                    message_bytes_max: read.size("grpc.message_bytes_max")?,
+                    ..playhouse_grpc::GrpcConfig::default()
+                },
+            },
             postgres: read.door("postgres")?,
             redis: read.door("redis")?,
             admin: read.door("admin")?,
@@ -273,10 +290,11 @@ impl Config {
     }
 
     /// Every door with the name of its section.
-    pub fn doors(&self) -> [(&'static str, Door); 5] {
+    pub fn doors(&self) -> [(&'static str, Door); 6] {
         [
             ("ingest", self.ingest.door),
             ("kafka", self.kafka.door),
+            ("grpc", self.grpc.door),
             ("postgres", self.postgres),
             ("redis", self.redis),
             ("admin", self.admin),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use playhouse_engine::Engine;
 use playhouse_gate::{BadEvents, Gate};
+use playhouse_grpc::GrpcConfig;
 use playhouse_http::admin::{self, AdminDoor, Readiness};
 use playhouse_http::ingest::{self, IngestDoor};
 use playhouse_http::{BodyLimits, ByteBudget, ServeOptions};
@@ -37,6 +38,7 @@ pub struct House<'a> {
 pub struct Listeners {
     ingest: TcpListener,
     kafka: TcpListener,
+    grpc: TcpListener,
     postgres: TcpListener,
     redis: TcpListener,
     admin: TcpListener,
@@ -47,6 +49,7 @@ impl Listeners {
         Ok(Listeners {
             ingest: bind("ingest", config.ingest.door).await?,
             kafka: bind("kafka", config.kafka.door).await?,
+            grpc: bind("grpc", config.grpc.door).await?,
             postgres: bind("postgres", config.postgres).await?,
             redis: bind("redis", config.redis).await?,
             admin: bind("admin", config.admin).await?,
@@ -91,6 +94,17 @@ impl Listeners {
         });
         doors.opened("kafka", address.to_string(), "any Kafka client");
 
+        let address = self.grpc.local_addr()?;
+        let in_flight_bytes = config.limits.in_flight_bytes;
+        let grpc_config = GrpcConfig { in_flight_bytes, ..config.grpc.server.clone() };
+        let grpc = playhouse_grpc::serve(self.grpc, house.gate.clone(), grpc_config, stop.clone());
+        doors.tasks.spawn(async move {
+            if let Err(error) = grpc.await {
+                tracing::error!("the gRPC door failed: {error}");
+            }
+        });
+        doors.opened("grpc", address.to_string(), "playhouse.v1.Ingest, with reflection");
+
         let address = self.postgres.local_addr()?;
         let mut pg_config = PgConfig::new(house.data.join("spill"));
         pg_config.memory_bytes = QUERY_MEMORY_BYTES;
@@ -122,7 +136,7 @@ impl Listeners {
     }
 }
 
-const NAMES: [&str; 5] = ["ingest", "kafka", "postgres", "redis", "admin"];
+const NAMES: [&str; 6] = ["ingest", "kafka", "grpc", "postgres", "redis", "admin"];
 /// Of all running SQL statements; beyond it they spill to the data directory.
 const QUERY_MEMORY_BYTES: usize = 128 << 20;
 const BAD_ROWS_PER_PAGE: usize = 1_000;

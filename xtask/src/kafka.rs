@@ -11,13 +11,17 @@ use crate::install;
 pub const NEWEST: &str = "4.3.1";
 pub const BEFORE: &str = "3.9.1";
 
-const PYTHON_PACKAGES: [&str; 6] = [
+const PYTHON_PACKAGES: [&str; 10] = [
     "confluent-kafka==2.16.0",
     "kafka-python==3.0.0",
     "aiokafka==0.14.0",
     "lz4==4.4.5",
     "zstandard",
     "cramjam==2.14.0",
+    "grpcio==1.85.3",
+    "grpcio-health-checking==1.85.1",
+    "grpcio-reflection==1.85.1",
+    "grpcio-tools==1.85.1",
 ];
 
 /// A directory with the jars of that version: broker and tools.

@@ -152,6 +152,11 @@ impl Gate {
         crate::ingest::ingest(self, topic, body, origin).await
     }
 
+    /// The same for events that come apart already: each of `events` is one record or one bad event.
+    pub async fn ingest_events(&self, topic: &str, events: &[Bytes], origin: &Origin) -> Result<Outcome, RequestError> {
+        crate::ingest::ingest_events(self, topic, events, origin).await
+    }
+
     /// Kafka batches for one partition: appended verbatim where the topic has no schema or all records are valid;
     /// otherwise the invalid records are quarantined: their offsets stay unused, and they are durable in `bad_events`
     /// when this returns. Does not wait for the durability of the batches themselves.

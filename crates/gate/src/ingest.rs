@@ -63,6 +63,49 @@ pub(crate) async fn ingest(gate: &Gate, name: &str, body: Bytes, origin: &Origin
     request.store().await
 }
 
+/// Events that come apart already (gRPC): each is one record or one bad event, whatever line feeds it holds.
+pub(crate) async fn ingest_events(
+    gate: &Gate,
+    name: &str,
+    events: &[Bytes],
+    origin: &Origin,
+) -> Result<Outcome, RequestError> {
+    let size = events.iter().map(Bytes::len).fold(0, usize::saturating_add);
+    if size > BODY_BYTES_MAX {
+        return Err(RequestError::TooLarge { size, limit: BODY_BYTES_MAX });
+    }
+    let topic = gate.open_topic(name).ok_or_else(|| RequestError::UnknownTopic(name.to_owned()))?;
+    if events.is_empty() {
+        return Err(RequestError::Empty);
+    }
+    let charge = gate.admit(size)?;
+    let subject = gate.subject(name);
+    let stamp = Stamp::new(origin, subject.schema_id);
+    let headers = stamp.headers();
+    // One buffer, as ids are ranges of it.
+    let body = match events {
+        [event] => event.clone(),
+        events => events.concat().into(),
+    };
+    let mut request = Request::new(gate, &topic, &subject, &body, origin, &headers, charge);
+    let mut turn = TURN_BYTES;
+    let mut start = 0;
+    for event in events {
+        let whole = start..start + event.len();
+        let piece = match Splitter::whole(&subject.validator, event, gate.config.max_event_bytes) {
+            piece if subject.has_schema || !is_no_json(&piece) => piece.within(whole.clone()),
+            _ => request.as_it_is(whole.clone()),
+        };
+        request.take(piece)?;
+        start = whole.end;
+        if start > turn {
+            turn = start + TURN_BYTES;
+            tokio::task::yield_now().await;
+        }
+    }
+    request.store().await
+}
+
 /// Without a schema, JSON is split into events, and everything else is one record.
 fn looks_like_json(body: &[u8]) -> bool {
     matches!(body.trim_ascii_start().first(), None | Some(b'{' | b'['))
@@ -162,12 +205,16 @@ impl<'a> Request<'a> {
 
     /// The body as one record.
     fn take_as_it_is(&mut self) -> Result<(), RequestError> {
+        self.take(self.as_it_is(0..self.body.len()))
+    }
+
+    fn as_it_is(&self, range: Range<usize>) -> Piece {
         let limit = self.gate.config.max_event_bytes;
-        let verdict = match self.body.len() {
+        let verdict = match range.len() {
             size if size > limit => Err((Stage::Decode, vec![too_large(size, limit)])),
             _ => Ok(()),
         };
-        self.take(Piece { range: 0..self.body.len(), key: None, id: None, verdict })
+        Piece { range, key: None, id: None, verdict }
     }
 
     async fn store(self) -> Result<Outcome, RequestError> {

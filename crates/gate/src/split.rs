@@ -21,6 +21,14 @@ pub(crate) struct Piece {
     pub(crate) verdict: Result<(), (Stage, Vec<Reason>)>,
 }
 
+impl Piece {
+    /// The piece of an event that stands at `whole` in a larger body. All of the event is the record, its blanks too.
+    pub(crate) fn within(self, whole: Range<usize>) -> Piece {
+        let moved = |range: Range<usize>| range.start + whole.start..range.end + whole.start;
+        Piece { key: self.key.map(moved), id: self.id.map(moved), range: whole.clone(), verdict: self.verdict }
+    }
+}
+
 pub(crate) struct Splitter<'a> {
     validator: &'a Validator,
     body: &'a [u8],
@@ -59,6 +67,29 @@ impl<'a> Splitter<'a> {
             splitter.shape = Shape::Array { first: true };
         }
         splitter
+    }
+
+    /// One event that was sent by itself: one JSON value and nothing else.
+    pub(crate) fn whole(validator: &'a Validator, event: &'a [u8], max_event_bytes: usize) -> Piece {
+        let is_utf8 = std::str::from_utf8(event).is_ok();
+        let shape = Shape::Values { by_line: None };
+        let splitter = Splitter { validator, body: event, max_event_bytes, is_utf8, at: 0, patience: 0, shape };
+        let start = blanks(event, b" \t\r\n");
+        match validator.scan(event, start) {
+            Ok(scanned) => match scanned.end + blanks(&event[scanned.end..], b" \t\r\n") {
+                end if end < event.len() => {
+                    splitter.spoilt(0..event.len(), &Break { at: end, message: "trailing characters" })
+                }
+                _ => {
+                    let mut piece = splitter.judged(start, scanned);
+                    if event.len() > max_event_bytes && piece.verdict.is_ok() {
+                        piece.verdict = Err((Stage::Decode, vec![too_large(event.len(), max_event_bytes)]));
+                    }
+                    piece
+                }
+            },
+            Err(broken) => splitter.spoilt(0..event.len(), &broken),
+        }
     }
 
     /// Bytes of the body looked at so far.

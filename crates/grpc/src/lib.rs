@@ -1,0 +1,21 @@
+//! The gRPC door: `playhouse.v1.Ingest`, with reflection and health.
+//!
+//! - `ingest`: the two calls, over the gate;
+//! - `metered`: bytes of requests count against a budget as they arrive, before there is a message;
+//! - `incoming`: connections, bounded in number;
+//! - [`serve`]: the server, and its bounded end.
+//!
+//! This crate hands bytes to the gate and shows its results. It knows nothing of schemas, SQL, the engine, HTTP/1 or
+//! configuration files.
+
+mod incoming;
+mod ingest;
+mod metered;
+mod server;
+
+pub use server::{GrpcConfig, GrpcError, serve};
+
+/// Messages as generated from `proto/playhouse/v1`.
+pub mod v1 {
+    tonic::include_proto!("playhouse.v1");
+}
