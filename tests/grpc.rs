@@ -54,7 +54,7 @@ async fn a_batch_is_answered_event_by_event_as_over_http() {
     let reply = send(&mut client, batch("", events)).await.unwrap();
     assert_eq!((reply.topic.as_str(), reply.accepted, reply.rejected), ("multimedia_events", 2, 3));
     let ids: Vec<&str> = reply.results.iter().map(|result| result.id.as_str()).collect();
-    assert_eq!(ids, ["\"one\"", "\"bad\"", "\"pretty\"", "", ""]);
+    assert_eq!(ids, ["one", "bad", "pretty", "", ""]);
     assert!(matches!(reply.results[2].status, Some(ResultStatus::Accepted(_))), "{reply:?}");
 
     let over_http = http::post(playhouse.ingest(), "/events", &[], bad.as_bytes()).unwrap().json();
@@ -66,7 +66,11 @@ async fn a_batch_is_answered_event_by_event_as_over_http() {
         .collect();
     assert_eq!(json!(reasons), over_http["results"][0]["reasons"]);
 
-    let kept = playhouse.query("select source, count(*) from bad_events group by 1 order by 1");
+    tokio::task::block_in_place(|| in_sql(&playhouse));
+}
+
+fn in_sql(playhouse: &Playhouse) {
+    let kept = playhouse.query("select source_protocol, count(*) from bad_events group by 1 order by 1");
     assert_eq!(kept.len(), 2, "{kept:?}");
     wait_until("both events in SQL", DEADLINE, || {
         let ids = playhouse.query("select id from events order by id");
@@ -86,7 +90,7 @@ async fn a_stream_is_answered_batch_by_batch_in_order() {
     let mut answers = answers.into_inner();
     for n in 0..50 {
         let answer = answers.message().await.unwrap().unwrap();
-        assert_eq!((answer.accepted, answer.results[3].id.clone()), (20, format!("\"{n}-3\"")));
+        assert_eq!((answer.accepted, answer.results[3].id.clone()), (20, format!("{n}-3")));
     }
     assert!(answers.message().await.unwrap().is_none());
 }

@@ -186,7 +186,7 @@ mod tests {
             for epoch in epochs {
                 let gone: Vec<u32> = epoch.iter().filter(|(slot, value)| value.is_none() && **slot % 2 == 0).map(|(slot, _)| *slot).collect();
                 table.remove(&gone);
-                gone.iter().for_each(|slot| drop(model.remove(slot)));
+                model.retain(|slot, _| !gone.contains(slot));
                 let put: Vec<(u32, Option<i64>)> = epoch.into_iter().filter(|(slot, value)| value.is_some() || slot % 2 == 1).collect();
                 let slots: Vec<u32> = put.iter().map(|(slot, _)| *slot).rev().collect();
                 let rows = Int64Array::from_iter_values(put.iter().rev().map(|(_, value)| value.unwrap_or(0)));
@@ -195,8 +195,8 @@ mod tests {
                 table.upsert(&slots, &rows, Some(&keep)).unwrap();
                 for (slot, value) in put {
                     match value {
-                        Some(value) => drop(model.insert(slot, value)),
-                        None => drop(model.remove(&slot)),
+                        Some(value) => _ = model.insert(slot, value),
+                        None => _ = model.remove(&slot),
                     }
                 }
                 taken.push((table.clone(), model.values().copied().collect::<Vec<i64>>()));

@@ -126,7 +126,7 @@ fn origin<T>(request: &Request<T>) -> Origin {
 
 fn reply(outcome: &Outcome) -> SendReply {
     let results = outcome.results.iter().enumerate().map(|(index, result)| EventResult {
-        id: outcome.id(index).map(|id| String::from_utf8_lossy(id).into_owned()).unwrap_or_default(),
+        id: outcome.id(index).map(id).unwrap_or_default(),
         status: Some(match &result.status {
             EventStatus::Accepted { partition, offset } => {
                 ResultStatus::Accepted(Place { partition: *partition, offset: *offset })
@@ -144,6 +144,10 @@ fn reply(outcome: &Outcome) -> SendReply {
         rejected: outcome.rejected as u32,
         results: results.collect(),
     }
+}
+
+fn id(sent: &[u8]) -> String {
+    serde_json::from_slice(sent).unwrap_or_else(|_| String::from_utf8_lossy(sent).into_owned())
 }
 
 fn refusal(error: RequestError) -> Status {
