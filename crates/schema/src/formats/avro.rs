@@ -224,7 +224,7 @@ impl Parser {
         }
         let near = if name.contains('.') { name.to_owned() } else { full(space, name) };
         let at = self.index.get(&near).or_else(|| self.index.get(name));
-        let at = *at.ok_or_else(|| SchemaError::UnknownName(near))?;
+        let at = *at.ok_or(SchemaError::UnknownName(near))?;
         let named = &self.named[at];
         let written = if named.namespace == space { named.name.clone() } else { named.full() };
         Ok((Type::Named(at), Node::text(written)))

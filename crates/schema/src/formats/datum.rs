@@ -83,7 +83,7 @@ impl<'a> Decoder<'a> {
     fn text(&mut self) -> Result<&'a str, Reason> {
         let length = self.length()?;
         let bytes = self.take(length)?;
-        std::str::from_utf8(bytes).or_else(|_| Err(self.reason("encoding", "a string that is not UTF-8".to_owned())))
+        std::str::from_utf8(bytes).map_err(|_| self.reason("encoding", "a string that is not UTF-8".to_owned()))
     }
 
     fn value(&mut self, schema: &Type) -> Result<(), Reason> {
