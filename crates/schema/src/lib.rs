@@ -6,19 +6,21 @@
 //! - `scan`: the strict JSON scanner, which runs a plan while it reads and remembers where wanted fields stand;
 //! - `plan`: the part of a schema that the scanner can decide by itself. It only ever says "certainly valid";
 //! - `format`: the string formats among that part;
-//! - `formats`: registered schemas, parsed and in the text by which a registry knows them;
-//! - `compatibility`: why data of one schema cannot be read with another;
 //! - `validator`: the reference implementation (`jsonschema`) for everything else. It decides and explains.
+//!
+//! For a registry, `formats` parses schemas (Avro so far) and has the text by which it knows them, and `compatibility` says
+//! why data of one cannot be read with another.
 //!
 //! This crate knows nothing of the log, of sockets or of topics, and fetches nothing: a remote `$ref` is an error.
 
-pub mod compatibility;
 mod format;
-pub mod formats;
 mod plan;
 mod scan;
 mod text;
 mod validator;
+
+pub mod compatibility;
+pub mod formats;
 
 pub use scan::{Break, Scanned, Verdict};
 pub use text::string_value;
