@@ -9,6 +9,9 @@
 //! - `cost`: which schemas would never end, or end too late;
 //! - `validator`: the reference implementation (`jsonschema`) for everything else. It decides and explains.
 //!
+//! For a registry, `formats` parses schemas (Avro so far) and has the text by which it knows them, and `compatibility` says
+//! why data of one cannot be read with another.
+//!
 //! This crate knows nothing of the log, of sockets or of topics, and fetches nothing: a remote `$ref` is an error.
 
 mod cost;
@@ -17,6 +20,9 @@ mod plan;
 mod scan;
 mod text;
 mod validator;
+
+pub mod compatibility;
+pub mod formats;
 
 pub use scan::{Break, Scanned, Verdict};
 pub use text::string_value;
