@@ -50,7 +50,7 @@ pub enum StartError {
 }
 
 impl Shared {
-    /// Whether the server itself lives on the topic: it is kept, with the partitions it has.
+    /// Whether the server itself lives on the topic: it is kept, and keeps its shape.
     pub(crate) fn is_needed(&self, topic: &str) -> bool {
         topic == BAD_EVENTS_TOPIC
             || topic == self.gate.default_topic()

@@ -131,7 +131,9 @@ async fn partitions_are_added_and_never_taken() {
         ("t", 5, ResponseError::InvalidPartitions.code()),
         ("t", 1, ResponseError::InvalidPartitions.code()),
         ("missing", 5, ResponseError::UnknownTopicOrPartition.code()),
-        (TOPIC, 5, ResponseError::PolicyViolation.code()),
+        (TOPIC, 5, 0),
+        ("bad_events", 5, ResponseError::PolicyViolation.code()),
+        ("__consumer_offsets", 5, ResponseError::PolicyViolation.code()),
     ] {
         let asked =
             create_partitions_request::CreatePartitionsTopic::default().with_name(name(topic)).with_count(count);

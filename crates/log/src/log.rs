@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::disk::{Disk, create_dir_durably, read_file, write_atomically};
@@ -87,6 +88,7 @@ pub struct Log {
     topics: Arc<RwLock<BTreeMap<String, Arc<Topic>>>>,
     /// Topics are created and deleted one at a time.
     changing: Mutex<()>,
+    growth: watch::Sender<()>,
     producer_ids: Mutex<ProducerIds>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -124,6 +126,7 @@ impl Log {
             shared,
             topics: Arc::new(RwLock::new(topics)),
             changing: Mutex::new(()),
+            growth: watch::Sender::new(()),
             producer_ids: Mutex::new(ProducerIds { next: meta.next_producer_id, reserved: meta.next_producer_id }),
             threads: Mutex::default(),
         };
@@ -240,7 +243,13 @@ impl Log {
         let topic = self.topic(name).ok_or_else(|| AlterTopicError::Unknown(name.to_owned()))?;
         let grown = Arc::new(topic.grow(&self.shared, &self.directory, total)?);
         self.topics.write().insert(name.to_owned(), Arc::clone(&grown));
+        self.growth.send_replace(());
         Ok(grown)
+    }
+
+    /// Changes whenever a topic has got more partitions: for readers that wait for all that a topic has.
+    pub fn subscribe_growth(&self) -> watch::Receiver<()> {
+        self.growth.subscribe()
     }
 
     /// A producer id never handed out before in this directory (durable before it returns), for idempotent producers.

@@ -108,10 +108,11 @@ impl SourceReader {
         Ok(source)
     }
 
-    /// Takes in the partitions that were added to the topic since.
-    pub(super) fn adopt(&mut self, log: &Log, now_ms: i64) {
-        let Some(topic) = log.topic(&self.topic) else { return };
-        for partition in topic.partitions().iter().skip(self.progress.len()) {
+    /// Takes in the partitions that were added to the topic since; whether there were any.
+    pub(super) fn adopt(&mut self, log: &Log, now_ms: i64) -> bool {
+        let Some(topic) = log.topic(&self.topic) else { return false };
+        let known = self.progress.len();
+        for partition in topic.partitions().iter().skip(known) {
             let name = TopicPartition { topic: self.topic.clone(), partition: partition.index() };
             let next = partition.log_start_offset();
             self.reader.lock().inputs.push(Input { partition: partition.clone(), name: name.clone(), next });
@@ -124,6 +125,7 @@ impl SourceReader {
                 behind: false,
             });
         }
+        self.progress.len() > known
     }
 
     /// For cutting on another thread.

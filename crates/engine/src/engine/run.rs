@@ -157,6 +157,7 @@ impl Runner {
 
     async fn turns(&mut self, stop: &CancellationToken) -> Result<(), EngineError> {
         let mut last_cut = Instant::now();
+        let mut growth = self.log.subscribe_growth();
         while !stop.is_cancelled() {
             self.maybe_checkpoint()?;
             if self.epochs.size_bytes() > self.config.epoch_log_budget_bytes {
@@ -165,7 +166,10 @@ impl Runner {
             }
             let now_ms = (self.config.clock)();
             if !self.ahead.is_pending() {
-                self.sources.iter_mut().for_each(|source| source.adopt(&self.log, now_ms));
+                let adopted = |source: &mut SourceReader| source.adopt(&self.log, now_ms);
+                if self.sources.iter_mut().map(adopted).fold(false, |some, more| some | more) {
+                    self.hold();
+                }
             }
             let tick_in = millis_until_tick(self.clock_ms, now_ms);
             let has_data = self.ahead.is_pending() || self.sources.iter().any(SourceReader::has_data);
@@ -179,6 +183,7 @@ impl Runner {
                 tokio::select! {
                     () = stop.cancelled() => return Ok(()),
                     _ = select_all(changes) => {}
+                    _ = growth.changed() => {}
                     () = tokio::time::sleep(wait) => {}
                 }
                 // Gather a little, unless there has been nothing for a while.

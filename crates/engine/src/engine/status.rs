@@ -1,8 +1,9 @@
 //! What the engine shows of itself.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
-use playhouse_log::Log;
+use playhouse_log::{Log, Partition};
 use serde::Serialize;
 
 use crate::epoch::EpochLog;
@@ -99,23 +100,26 @@ impl EngineStatus {
 }
 
 pub(super) fn collect(shared: &Shared, log: &Log, epochs: &EpochLog, sinks: &[DriverHandle]) -> EngineStatus {
-    let high_watermark = |partition: &TopicPartition| {
-        log.topic(&partition.topic)
-            .and_then(|topic| topic.partition(partition.partition).map(|partition| partition.high_watermark()))
-            .unwrap_or(0)
-    };
+    // As many partitions as the topics have now: of one added just now the engine has no position yet.
+    let topics: BTreeSet<&Arc<str>> = shared.position.0.keys().map(|partition| &partition.topic).collect();
+    let high_watermarks: BTreeMap<TopicPartition, i64> = topics
+        .into_iter()
+        .filter_map(|name| Some((name, log.topic(name)?)))
+        .flat_map(|(name, topic)| {
+            let of = |it: &Arc<Partition>| {
+                (TopicPartition { topic: name.clone(), partition: it.index() }, it.high_watermark())
+            };
+            topic.partitions().iter().map(of).collect::<Vec<_>>()
+        })
+        .collect();
     let lag_of = |position: &Position| -> i64 {
-        let partitions = shared.position.0.keys();
-        partitions.map(|partition| (high_watermark(partition) - position.get(partition)).max(0)).sum()
+        high_watermarks.iter().map(|(partition, end)| (end - position.get(partition)).max(0)).sum()
     };
-    let inputs: Vec<InputStatus> = shared
-        .position
-        .0
+    let inputs: Vec<InputStatus> = high_watermarks
         .iter()
-        .map(|(partition, next)| InputStatus {
-            partition: partition.clone(),
-            next_offset: *next,
-            lag: (high_watermark(partition) - next).max(0),
+        .map(|(partition, end)| {
+            let next_offset = shared.position.get(partition);
+            InputStatus { partition: partition.clone(), next_offset, lag: (end - next_offset).max(0) }
         })
         .collect();
     let mut sorted: Vec<i64> = shared.freshness_ms.iter().copied().collect();

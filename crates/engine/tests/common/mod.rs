@@ -240,11 +240,15 @@ impl House {
         self.send_raw(&events.payloads()).await;
     }
 
-    /// Appends to two partitions by turns, and returns once all of it is durable.
+    pub fn add_partitions(&self, total: i32) {
+        self.log.add_partitions("events", total).unwrap();
+    }
+
+    /// Appends to all partitions by turns, and returns once all of it is durable.
     pub async fn send_raw(&self, payloads: &[Vec<u8>]) {
         let topic = self.log.topic("events").unwrap();
         for (index, chunk) in payloads.chunks(20).enumerate() {
-            let partition = &topic.partitions()[index % 2];
+            let partition = &topic.partitions()[index % topic.partitions().len()];
             let mut batch = BatchBuilder::new(Compression::Lz4);
             for payload in chunk {
                 batch.push(now_ms(), None, Some(payload), &[]);

@@ -4,6 +4,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
 use kafka_protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse};
+use playhouse_gate::BAD_EVENTS_TOPIC;
 use playhouse_log::AlterTopicError;
 
 use super::{Request, blocking, is_internal};
@@ -31,8 +32,8 @@ pub(super) async fn handle(context: &Context, mut request: Request) -> Result<Re
 
 fn grow(shared: &Shared, asked: &CreatePartitionsTopic, validate_only: bool) -> Result<(), (ResponseError, String)> {
     let name = asked.name.as_str();
-    if is_internal(name) || shared.is_needed(name) {
-        let message = "the server reads this topic's partitions as they were at its start";
+    if is_internal(name) || name == BAD_EVENTS_TOPIC {
+        let message = "the server writes this topic itself, into the partitions that it has";
         return Err((ResponseError::PolicyViolation, message.to_owned()));
     }
     let log = shared.gate.log();
