@@ -11,12 +11,13 @@ use crate::install;
 pub const NEWEST: &str = "4.3.1";
 pub const BEFORE: &str = "3.9.1";
 
-const PYTHON_PACKAGES: [&str; 10] = [
+const PYTHON_PACKAGES: [&str; 11] = [
     "confluent-kafka==2.16.0",
     "kafka-python==3.0.0",
     "aiokafka==0.14.0",
     "lz4==4.4.5",
     "zstandard",
+    "python-snappy==0.7.3",
     "cramjam==2.14.0",
     "grpcio==1.85.3",
     "grpcio-health-checking==1.85.1",
