@@ -36,7 +36,7 @@ pub struct EpochLogConfig {
 
 impl Default for EpochLogConfig {
     fn default() -> Self {
-        EpochLogConfig { segment_bytes: 8 << 20, recent_bytes: 32 << 20 }
+        EpochLogConfig { segment_bytes: 8 << 20, recent_bytes: 24 << 20 }
     }
 }
 

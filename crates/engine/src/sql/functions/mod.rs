@@ -1,6 +1,7 @@
 //! The SQL functions beyond DataFusion's own: pure, vectorised, with bounded value caches, since addresses and user
 //! agents repeat.
 
+mod families;
 mod geoip;
 mod patterns;
 mod tumble;

@@ -1,30 +1,40 @@
 //! Reads uap-core's `regexes.yaml`: lists of flat mappings with plain or quoted scalars, which is all the YAML that
 //! file is made of. Anything else is an error, not a guess.
 
-use std::borrow::Cow;
+use super::families::Rule;
 
-use ua_parser::device::{self, Flag};
-use ua_parser::{Regexes, os, user_agent};
-
-type Text = Cow<'static, str>;
+/// The rules of each of the file's lists.
+#[derive(Default)]
+pub struct Patterns {
+    pub devices: Vec<Rule>,
+    pub systems: Vec<Rule>,
+    pub browsers: Vec<Rule>,
+}
 
 #[derive(Default)]
 struct Entry {
     line: usize,
-    pairs: Vec<(String, Text)>,
+    pairs: Vec<(String, String)>,
 }
 
 impl Entry {
-    fn take(&mut self, key: &str) -> Option<Text> {
+    fn take(&mut self, key: &str) -> Option<String> {
         let index = self.pairs.iter().position(|(name, _)| name == key)?;
         Some(self.pairs.swap_remove(index).1)
     }
-    fn regex(&mut self) -> Result<Text, String> {
-        self.take("regex").ok_or_else(|| format!("line {}: no regex", self.line))
+
+    /// Versions, brands and models are not asked for.
+    fn rule(mut self, family: &str) -> Result<Rule, String> {
+        Ok(Rule {
+            line: self.line,
+            regex: self.take("regex").ok_or_else(|| format!("line {}: no regex", self.line))?,
+            ignore_case: self.take("regex_flag").is_some(),
+            family: self.take(family).filter(|family| !family.trim().is_empty()),
+        })
     }
 }
 
-pub fn read(text: &str) -> Result<Regexes<'static>, String> {
+pub fn read(text: &str) -> Result<Patterns, String> {
     let mut sections: Vec<(String, Vec<Entry>)> = Vec::new();
     for (number, line) in text.lines().enumerate().map(|(index, line)| (index + 1, line)) {
         let trimmed = line.trim();
@@ -47,41 +57,21 @@ pub fn read(text: &str) -> Result<Regexes<'static>, String> {
         let (key, value) = pair.split_once(':').ok_or_else(|| fault("expected key: value"))?;
         let value = scalar(value.trim()).ok_or_else(|| fault("unreadable value"))?;
         let entry = last.last_mut().ok_or_else(|| fault("expected '- '"))?;
-        entry.pairs.push((key.to_string(), value.into()));
+        entry.pairs.push((key.to_string(), value));
     }
-    let mut regexes = Regexes { user_agent_parsers: Vec::new(), os_parsers: Vec::new(), device_parsers: Vec::new() };
+    let mut patterns = Patterns::default();
     for (section, entries) in sections {
-        for mut entry in entries {
-            match section.as_str() {
-                "user_agent_parsers" => regexes.user_agent_parsers.push(user_agent::Parser {
-                    regex: entry.regex()?,
-                    family_replacement: entry.take("family_replacement"),
-                    // Versions are not asked for.
-                    v1_replacement: None,
-                    v2_replacement: None,
-                    v3_replacement: None,
-                    v4_replacement: None,
-                }),
-                "os_parsers" => regexes.os_parsers.push(os::Parser {
-                    regex: entry.regex()?,
-                    os_replacement: entry.take("os_replacement"),
-                    os_v1_replacement: None,
-                    os_v2_replacement: None,
-                    os_v3_replacement: None,
-                    os_v4_replacement: None,
-                }),
-                "device_parsers" => regexes.device_parsers.push(device::Parser {
-                    regex: entry.regex()?,
-                    regex_flag: entry.take("regex_flag").map(|_| Flag::IgnoreCase),
-                    device_replacement: entry.take("device_replacement"),
-                    brand_replacement: None,
-                    model_replacement: None,
-                }),
-                other => return Err(format!("unknown section '{other}'")),
-            }
+        let (list, family) = match section.as_str() {
+            "user_agent_parsers" => (&mut patterns.browsers, "family_replacement"),
+            "os_parsers" => (&mut patterns.systems, "os_replacement"),
+            "device_parsers" => (&mut patterns.devices, "device_replacement"),
+            other => return Err(format!("unknown section '{other}'")),
+        };
+        for entry in entries {
+            list.push(entry.rule(family)?);
         }
     }
-    Ok(regexes)
+    Ok(patterns)
 }
 
 fn scalar(text: &str) -> Option<String> {
@@ -133,9 +123,9 @@ mod tests {
     #[test]
     fn the_file_we_carry_is_read_whole() {
         let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../data/regexes.yaml")).unwrap();
-        let regexes = read(&text).unwrap();
-        let all = regexes.user_agent_parsers.len() + regexes.os_parsers.len() + regexes.device_parsers.len();
+        let patterns = read(&text).unwrap();
+        let all = patterns.browsers.len() + patterns.systems.len() + patterns.devices.len();
         assert_eq!(all, text.lines().filter(|line| line.trim_start().starts_with("- regex:")).count());
-        assert!(regexes.device_parsers.iter().any(|parser| parser.regex_flag.is_some()));
+        assert!(patterns.devices.iter().any(|rule| rule.ignore_case));
     }
 }

@@ -9,7 +9,8 @@ use datafusion::error::{DataFusionError, Result};
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use parking_lot::Mutex;
-use ua_parser::Extractor;
+
+use super::families::Families;
 
 pub const DEVICE: usize = 0;
 pub const OS: usize = 1;
@@ -19,8 +20,8 @@ pub const BROWSER: usize = 2;
 const GENERATION: usize = 16_384;
 const KEPT_BYTES: usize = 512;
 
-type Patterns =
-    LazyLock<Result<Extractor<'static>, String>, Box<dyn FnOnce() -> Result<Extractor<'static>, String> + Send>>;
+/// In the order of the constants.
+type Patterns = LazyLock<Result<[Families; 3], String>, Box<dyn FnOnce() -> Result<[Families; 3], String> + Send>>;
 
 pub struct UserAgents {
     patterns: Arc<Patterns>,
@@ -44,13 +45,16 @@ struct Entry {
 }
 
 impl UserAgents {
-    /// Reads the patterns now; they are compiled in the background, and the first caller waits for that.
+    /// Reads the file now; what its patterns need is found out in the background, and the first caller waits for that.
     pub fn start(patterns: Bytes) -> Result<UserAgents, String> {
         let fault = |what: String| format!("the user agent patterns are unreadable: {what}");
         let text = std::str::from_utf8(&patterns).map_err(|error| fault(error.to_string()))?;
-        let regexes = super::patterns::read(text).map_err(fault)?;
-        let compile = move || Extractor::try_from(regexes).map_err(|error| fault(error.to_string()));
-        let patterns: Arc<Patterns> = Arc::new(LazyLock::new(Box::new(compile)));
+        let lists = super::patterns::read(text).map_err(fault)?;
+        let prepare = move || {
+            let new = |rules| Families::new(rules).map_err(fault);
+            Ok([new(lists.devices)?, new(lists.systems)?, new(lists.browsers)?])
+        };
+        let patterns: Arc<Patterns> = Arc::new(LazyLock::new(Box::new(prepare)));
         let ahead = patterns.clone();
         std::thread::Builder::new()
             .name("user-agents".to_string())
@@ -78,7 +82,7 @@ impl UserAgents {
 }
 
 impl State {
-    fn families(&mut self, input: &StringArray, patterns: &Extractor<'static>) -> [ArrayRef; 3] {
+    fn families(&mut self, input: &StringArray, patterns: &[Families; 3]) -> [ArrayRef; 3] {
         let mut builders = [(); 3].map(|()| StringBuilder::with_capacity(input.len(), input.len() * 8));
         for user_agent in input {
             let Some(user_agent) = user_agent else {
@@ -114,11 +118,69 @@ impl State {
     }
 }
 
-fn extract(patterns: &Extractor<'static>, user_agent: &str) -> [Box<str>; 3] {
-    let other = || Box::from("Other");
-    [
-        patterns.dev.extract(user_agent).map_or_else(other, |found| found.device.into()),
-        patterns.os.extract(user_agent).map_or_else(other, |found| found.os.into()),
-        patterns.ua.extract(user_agent).map_or_else(other, |found| found.family.into()),
-    ]
+fn extract(patterns: &[Families; 3], user_agent: &str) -> [Box<str>; 3] {
+    patterns.each_ref().map(|families| families.family(user_agent).unwrap_or_else(|| "Other".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+    use std::collections::BTreeSet;
+    use std::io::Read;
+
+    use super::super::families::Rule;
+    use super::super::patterns;
+    use super::*;
+
+    fn carried(name: &str) -> Vec<u8> {
+        std::fs::read(format!("{}/../../data/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    }
+
+    /// ua-parser's own extractor over the same rules.
+    fn reference(lists: patterns::Patterns) -> ua_parser::Extractor<'static> {
+        let text = |rule: &Rule| Cow::Owned(rule.regex.clone());
+        let family = |rule: &Rule| rule.family.clone().map(Cow::Owned);
+        let flag = |rule: &Rule| rule.ignore_case.then_some(ua_parser::device::Flag::IgnoreCase);
+        let device = |rule: &Rule| ua_parser::device::Parser {
+            regex: text(rule),
+            regex_flag: flag(rule),
+            device_replacement: family(rule),
+            ..Default::default()
+        };
+        let system =
+            |rule: &Rule| ua_parser::os::Parser { regex: text(rule), os_replacement: family(rule), ..Default::default() };
+        let browser = |rule: &Rule| ua_parser::user_agent::Parser {
+            regex: text(rule),
+            family_replacement: family(rule),
+            ..Default::default()
+        };
+        let regexes = ua_parser::Regexes {
+            device_parsers: lists.devices.iter().map(device).collect(),
+            os_parsers: lists.systems.iter().map(system).collect(),
+            user_agent_parsers: lists.browsers.iter().map(browser).collect(),
+        };
+        ua_parser::Extractor::try_from(regexes).unwrap()
+    }
+
+    #[test]
+    fn real_user_agents_have_the_families_that_ua_parser_gives_them() {
+        let file = String::from_utf8(carried("regexes.yaml")).unwrap();
+        let reference = reference(patterns::read(&file).unwrap());
+        let agents = UserAgents::start(file.into_bytes().into()).unwrap();
+        let patterns = LazyLock::force(&*agents.patterns).as_ref().unwrap();
+
+        let mut log = String::new();
+        flate2::read::GzDecoder::new(carried("access.log.gz").as_slice()).read_to_string(&mut log).unwrap();
+        let user_agents: BTreeSet<&str> = log.lines().filter_map(|line| line.rsplit('"').nth(1)).collect();
+        assert!(user_agents.len() > 500);
+        for user_agent in user_agents {
+            let expected = [
+                reference.dev.extract(user_agent).map(|found| found.device),
+                reference.os.extract(user_agent).map(|found| found.os),
+                reference.ua.extract(user_agent).map(|found| found.family),
+            ];
+            let expected = expected.map(|family| Box::from(family.as_deref().unwrap_or("Other")));
+            assert_eq!(extract(patterns, user_agent), expected, "{user_agent}");
+        }
+    }
 }

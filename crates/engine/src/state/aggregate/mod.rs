@@ -7,6 +7,7 @@
 //!
 //! A window that takes no more rows is sealed: of its distinct sets only the counts stay.
 
+mod slab;
 mod state;
 mod update;
 
@@ -20,6 +21,7 @@ use arrow::row::{RowConverter, Rows, SortField};
 use hashbrown::HashTable;
 
 pub use self::state::Kind;
+use self::slab::Slab;
 use self::state::State;
 use super::bytes::{Corrupt, Reader, put_bytes};
 
@@ -81,8 +83,7 @@ pub struct Groups {
     keys: Option<RowConverter>,
     hash_key: [u8; 16],
     table: HashTable<u32>,
-    slots: Vec<Option<Group>>,
-    free: Vec<u32>,
+    slots: Slab<Group>,
     /// Slots changed since the last [`Groups::take_changes`]; some may have been removed since.
     dirty: Vec<u32>,
     /// Slots of groups with distinct sets, by the end of their window.
@@ -114,8 +115,7 @@ impl Groups {
             keys,
             hash_key,
             table: HashTable::new(),
-            slots: Vec::new(),
-            free: Vec::new(),
+            slots: Slab::default(),
             dirty: Vec::new(),
             unsealed: BTreeMap::new(),
             bytes: 0,
@@ -139,7 +139,7 @@ impl Groups {
         }
         out.extend_from_slice(&clock_ms.to_le_bytes());
         for delta in &deltas {
-            let group = self.slots[delta.slot as usize].as_mut().expect("a group of this epoch is live");
+            let group = self.slots.get_mut(delta.slot).expect("a group of this epoch is live");
             if !std::mem::replace(&mut group.dirty, true) {
                 self.dirty.push(delta.slot);
             }
@@ -165,7 +165,7 @@ impl Groups {
 
     /// The whole state in parts of about `part_bytes`: groups, each after its clock.
     pub fn checkpoint(&self, part_bytes: usize) -> impl Iterator<Item = Vec<u8>> {
-        let mut groups = self.slots.iter().flatten().peekable();
+        let mut groups = self.slots.iter().map(|(_, group)| group).peekable();
         std::iter::from_fn(move || {
             groups.peek()?;
             let mut part = Vec::with_capacity(part_bytes + part_bytes / 8);
@@ -197,7 +197,7 @@ impl Groups {
         let mut added = 0;
         for (index, aggregate) in self.shape.aggregates.iter().enumerate() {
             let state = State::decode(aggregate.kind, reader)?;
-            let group = self.slots[slot as usize].as_mut().expect("the slot was just filled");
+            let group = self.slots.get_mut(slot).expect("the slot was just filled");
             added += group.states[index].merge(&state);
             match (&mut group.states[index], state) {
                 (State::Distinct(seen), State::Distinct(values)) => {
@@ -221,7 +221,7 @@ impl Groups {
         while let Some(entry) = self.unsealed.first_entry().filter(|entry| *entry.key() <= horizon_us) {
             let (window_end_us, slots) = entry.remove_entry();
             for slot in slots {
-                let group = self.slots[slot as usize].as_mut().filter(|group| group.window_end_us == window_end_us);
+                let group = self.slots.get_mut(slot).filter(|group| group.window_end_us == window_end_us);
                 let freed: usize = group.map_or(0, |group| group.states.iter_mut().map(State::seal).sum());
                 self.bytes -= freed;
             }
@@ -230,23 +230,14 @@ impl Groups {
 
     /// Removes groups without a row for `retention_ms`, then the oldest ones until the state fits `budget_bytes`.
     pub fn expire(&mut self, clock_ms: i64, retention_ms: i64, budget_bytes: usize) -> Vec<u32> {
-        let mut removed = Vec::new();
-        for slot in 0..self.slots.len() {
-            let old = self.slots[slot].as_ref().is_some_and(|group| group.touched_ms < clock_ms - retention_ms);
-            if old {
-                self.remove(slot as u32);
-                removed.push(slot as u32);
-            }
-        }
+        let old = |group: &Group| group.touched_ms < clock_ms - retention_ms;
+        let mut removed: Vec<u32> = self.slots.iter().filter(|(_, group)| old(group)).map(|(slot, _)| slot).collect();
+        removed.iter().for_each(|slot| self.remove(*slot));
         if self.bytes > budget_bytes {
             // Some more than necessary, so that it is not done again at once.
             let wanted_bytes = budget_bytes - budget_bytes / 8;
-            let mut by_age: Vec<(i64, u32)> = self
-                .slots
-                .iter()
-                .enumerate()
-                .filter_map(|(slot, group)| group.as_ref().map(|group| (group.touched_ms, slot as u32)))
-                .collect();
+            let mut by_age: Vec<(i64, u32)> =
+                self.slots.iter().map(|(slot, group)| (group.touched_ms, slot)).collect();
             by_age.sort_unstable();
             for (_, slot) in by_age {
                 if self.bytes <= wanted_bytes {
@@ -263,7 +254,7 @@ impl Groups {
     pub fn take_changes(&mut self) -> Result<Evaluated, StateError> {
         let mut dirty = std::mem::take(&mut self.dirty);
         dirty.retain(|slot| {
-            let group = self.slots[*slot as usize].as_mut();
+            let group = self.slots.get_mut(*slot);
             group.is_some_and(|group| std::mem::replace(&mut group.dirty, false))
         });
         self.evaluate_slots(dirty)
@@ -271,12 +262,11 @@ impl Groups {
 
     /// All groups, for publishing after recovery.
     pub fn evaluate_all(&self) -> Result<Evaluated, StateError> {
-        let live = |slot: &u32| self.slots[*slot as usize].is_some();
-        self.evaluate_slots((0..self.slots.len() as u32).filter(live).collect())
+        self.evaluate_slots(self.slots.iter().map(|(slot, _)| slot).collect())
     }
 
     fn evaluate_slots(&self, slots: Vec<u32>) -> Result<Evaluated, StateError> {
-        let groups: Vec<&Group> = slots.iter().filter_map(|slot| self.slots[*slot as usize].as_ref()).collect();
+        let groups: Vec<&Group> = slots.iter().filter_map(|slot| self.slots.get(*slot)).collect();
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.shape.schema.fields().len());
         if let Some(keys) = &self.keys {
             if groups.is_empty() {
@@ -332,7 +322,7 @@ impl Groups {
                 None => self.find_or_insert(&[], clock_ms, window_end_us),
             };
             let epoch = self.epoch;
-            let group = self.slots[slot as usize].as_mut().expect("the slot was just filled");
+            let group = self.slots.get_mut(slot).expect("the slot was just filled");
             if group.epoch != epoch {
                 group.epoch = epoch;
                 group.delta = deltas.len() as u32;
@@ -347,10 +337,10 @@ impl Groups {
         let hash = std::hash::BuildHasher::hash_one(&self.hasher, key);
         let slots = &self.slots;
         let found = self.table.find(hash, |slot| {
-            slots[*slot as usize].as_ref().is_some_and(|group| group.hash == hash && *group.key == *key)
+            slots.get(*slot).is_some_and(|group| group.hash == hash && *group.key == *key)
         });
         if let Some(slot) = found.copied() {
-            if let Some(group) = self.slots[slot as usize].as_mut() {
+            if let Some(group) = self.slots.get_mut(slot) {
                 group.touched_ms = group.touched_ms.max(touched_ms);
             }
             return slot;
@@ -360,30 +350,20 @@ impl Groups {
         let sets = states.iter().any(|state| matches!(state, State::Distinct(_)));
         let key = Box::from(key);
         let group = Group { key, hash, touched_ms, window_end_us, states, delta: 0, epoch: 0, dirty: false };
-        let slot = match self.free.pop() {
-            Some(slot) => {
-                self.slots[slot as usize] = Some(group);
-                slot
-            }
-            None => {
-                self.slots.push(Some(group));
-                (self.slots.len() - 1) as u32
-            }
-        };
+        let slot = self.slots.insert(group);
         if sets && window_end_us != NO_WINDOW {
             self.unsealed.entry(window_end_us).or_default().push(slot);
         }
         let slots = &self.slots;
-        self.table.insert_unique(hash, slot, |slot| slots[*slot as usize].as_ref().map_or(0, |group| group.hash));
+        self.table.insert_unique(hash, slot, |slot| slots.get(*slot).map_or(0, |group| group.hash));
         slot
     }
 
     fn remove(&mut self, slot: u32) {
-        let Some(group) = self.slots[slot as usize].take() else { return };
+        let Some(group) = self.slots.remove(slot) else { return };
         if let Ok(entry) = self.table.find_entry(group.hash, |other| *other == slot) {
             entry.remove();
         }
-        self.free.push(slot);
         if let std::collections::btree_map::Entry::Occupied(mut unsealed) = self.unsealed.entry(group.window_end_us) {
             unsealed.get_mut().retain(|other| *other != slot);
             if unsealed.get().is_empty() {

@@ -103,7 +103,7 @@ impl Groups {
         for (hash, delta) in hashes.into_iter().zip(of_row) {
             let Some(hash) = hash else { continue };
             let delta = &mut deltas[*delta as usize];
-            let group = self.slots[delta.slot as usize].as_mut().expect("a group of this epoch is live");
+            let group = self.slots.get_mut(delta.slot).expect("a group of this epoch is live");
             if let (State::Distinct(seen), State::Added(new)) = (&mut group.states[index], &mut delta.states[index])
                 && seen.insert(hash)
             {

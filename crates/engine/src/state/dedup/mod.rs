@@ -30,7 +30,7 @@ use super::bytes::{Corrupt, Reader};
 pub struct DedupConfig {
     /// How long an id is remembered, in ms of ingest time.
     pub window_ms: i64,
-    /// Ids kept at most; 16 bytes of disk and 1.5 bytes of memory each.
+    /// Ids kept at most; 16 bytes of disk and 1.6 bytes of memory each.
     pub budget_ids: usize,
     /// Ids in memory before they become a run.
     pub run_ids: usize,
@@ -293,9 +293,8 @@ impl DedupSet {
             oldest_ms: self.memory_oldest_ms.take().unwrap_or_default(),
             newest_ms: self.memory_newest_ms.take().unwrap_or_default(),
         };
-        let capacity = self.config.run_ids * self.config.generation_runs;
         let full = self.generations.back().is_none_or(|generation| {
-            generation.runs.len() >= self.config.generation_runs || generation.ids() + entry.ids > capacity as u64
+            generation.runs.len() >= self.config.generation_runs || generation.ids() + entry.ids > self.capacity() as u64
         });
         if full {
             if let Some(sealed) = self.generations.back() {
@@ -317,10 +316,14 @@ impl DedupSet {
         run::path(&self.directory, first).with_extension(FILTER_EXTENSION)
     }
 
-    fn new_generation(&self) -> Generation {
-        // An epoch may overfill the memory before it is spilled, hence the reserve.
+    /// Ids of a generation. Runs are a little larger than they have to be: by the epoch that fills them.
+    fn capacity(&self) -> usize {
         let ids = self.config.run_ids * self.config.generation_runs;
-        Generation { filter: Filter::with_capacity(ids + ids / 4), runs: Vec::new() }
+        ids + ids / 16
+    }
+
+    fn new_generation(&self) -> Generation {
+        Generation { filter: Filter::with_capacity(self.capacity()), runs: Vec::new() }
     }
 
     /// For a checkpoint: the manifest, and the ids in memory appended to `out`.
