@@ -144,7 +144,7 @@ def events(topic):
 
 
 def copy(source, target):
-    """Copies until it is killed."""
+    """Copies until it is killed, and says how far it is: others time by that what they do to it."""
     consumer = Consumer({
         "bootstrap.servers": BOOTSTRAP,
         "group.id": f"{source}-copier",
@@ -163,9 +163,11 @@ def copy(source, target):
         copier.begin_transaction()
         for message in messages:
             copier.produce(target, f"copy of {message.value().decode()}", key=message.key())
+        print("copying", flush=True)
         positions = consumer.position(consumer.assignment())
         copier.send_offsets_to_transaction(positions, consumer.consumer_group_metadata(), 30)
         copier.commit_transaction(30)
+        print("copied", flush=True)
 
 
 def exactly_once(records, seed):

@@ -3,6 +3,7 @@
 mod common;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use common::*;
 use playhouse_log::batch::{BatchBuilder, Compression};
@@ -42,6 +43,52 @@ fn without_fsync_a_power_cut_loses_more() {
     assert_eq!(values(&partition).len(), 10);
     assert_eq!(disk.sync_count(), 2, "only meta.json and the topic's file");
     assert!(reopened(&disk.power_cut(None), one_partition()).is_empty());
+}
+
+#[test]
+fn without_fsync_a_sync_that_is_asked_for_takes_closed_segments_with_it() {
+    let disk = SimulatedDisk::new();
+    let log = open_with(&disk, LogConfig { durability: Durability::Os, ..LogConfig::default() });
+    let partition = partition_of(&log, small_segments());
+    let files = || disk.list(Path::new("/data/events-0")).unwrap().len();
+    let mut sent = 0;
+    // The second time some of the closed segments are on disk already.
+    for _ in 0..2 {
+        let before = files();
+        while files() < before + 9 {
+            append(&partition, &numbered(sent, 1));
+            sent += 1;
+        }
+        partition.sync().unwrap();
+        assert_eq!(reopened(&disk.fork().power_cut(None), small_segments()), (0..sent).collect::<Vec<_>>());
+    }
+    let syncs = disk.sync_count();
+    partition.sync().unwrap();
+    assert_eq!(disk.sync_count(), syncs, "nothing is synced twice");
+    append(&partition, &numbered(sent, 1));
+    let found = reopened(&disk.power_cut(None), small_segments());
+    assert_eq!(found, (0..sent).collect::<Vec<_>>(), "nobody asked for the last");
+}
+
+#[test]
+fn without_fsync_what_is_closed_while_a_sync_runs_is_not_taken_for_synced() {
+    let disk = SimulatedDisk::new();
+    let log = open_with(&disk, LogConfig { durability: Durability::Os, ..LogConfig::default() });
+    let partition = partition_of(&log, small_segments());
+    append(&partition, &numbered(0, 1));
+    disk.pause_syncs(true);
+    let syncing = {
+        let partition = Arc::clone(&partition);
+        std::thread::spawn(move || partition.sync())
+    };
+    wait_until("a sync", || disk.waiting_syncs() > 0);
+    for number in 1..400 {
+        append(&partition, &numbered(number, 1));
+    }
+    disk.pause_syncs(false);
+    syncing.join().unwrap().unwrap();
+    partition.sync().unwrap();
+    assert_eq!(reopened(&disk.power_cut(None), small_segments()), (0..400).collect::<Vec<_>>());
 }
 
 #[derive(Debug, Clone)]

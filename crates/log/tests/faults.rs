@@ -4,19 +4,11 @@ mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::*;
 use playhouse_log::disk::SimulatedDisk;
 use playhouse_log::{AppendError, Clock, LogConfig, ReadError, TopicSettings};
-
-fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what} did not happen");
-        std::thread::yield_now();
-    }
-}
 
 #[test]
 fn a_failed_sync_stops_the_partition_and_acknowledges_nothing() {

@@ -54,6 +54,7 @@ struct State {
     next_file: u64,
     syncs: u64,
     syncs_paused: bool,
+    syncs_waiting: usize,
     fail_syncs: bool,
     capacity: Option<u64>,
     cut_next_write: Option<usize>,
@@ -161,6 +162,11 @@ impl SimulatedDisk {
     /// How many syncs of files have succeeded.
     pub fn sync_count(&self) -> u64 {
         self.0.state.lock().syncs
+    }
+
+    /// How many syncs wait to be resumed.
+    pub fn waiting_syncs(&self) -> usize {
+        self.0.state.lock().syncs_waiting
     }
 
     /// Changes bytes of a file behind everyone's back, durably (decay of the medium).
@@ -322,9 +328,11 @@ impl DiskFile for SimulatedFile {
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.shared.state.lock();
+        state.syncs_waiting += 1;
         while state.syncs_paused && !state.dead {
             self.shared.resumed.wait(&mut state);
         }
+        state.syncs_waiting -= 1;
         state.change()?;
         if state.fail_syncs {
             return Err(io::Error::from_raw_os_error(libc::EIO));

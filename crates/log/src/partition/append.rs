@@ -160,8 +160,8 @@ impl Partition {
         let file = self.hand_over_file(&mut old);
         if self.shared.durability == Durability::Fsync {
             state.unsynced.extend(file);
-            state.directory_dirty = true;
         }
+        state.directory_dirty = true;
         Ok(())
     }
 

@@ -147,7 +147,7 @@ impl Partition {
                 .and_then(|()| disk.sync_dir(&self.directory))
                 .inspect_err(|error| self.fail_after_sync(error))?;
             // Before the checkpoint says so: nothing cuts the log below a recovery point.
-            self.advance(&mut self.state.lock(), end);
+            self.advance_synced(&mut self.state.lock(), end);
         }
         for kind in [Kind::Index, Kind::TimeIndex, Kind::TxnIndex] {
             self.sync_segments(&segments, kind)?;
@@ -164,7 +164,7 @@ impl Partition {
         Ok(())
     }
 
-    fn sync_segments(&self, bases: &[i64], kind: Kind) -> io::Result<()> {
+    pub(super) fn sync_segments(&self, bases: &[i64], kind: Kind) -> io::Result<()> {
         for &base in bases {
             match self.shared.disk.open(&segment::path(&self.directory, base, kind), false) {
                 Ok(file) => file.sync()?,

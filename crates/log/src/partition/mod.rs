@@ -123,8 +123,11 @@ struct State {
     producers: Producers,
     /// Transactions whose markers are not durable yet: they are not over.
     ended: VecDeque<Ended>,
+    /// Up to where records count as durable.
     durable: End,
-    /// Files of closed segments that hold unsynced batches.
+    /// Up to which offset they are on disk: in the page cache ([`Durability::Os`]) that comes later.
+    synced: i64,
+    /// Files of closed segments that hold unsynced batches, where each sync is waited for.
     unsynced: Vec<Arc<dyn DiskFile>>,
     /// A segment was created whose directory entry is not durable.
     directory_dirty: bool,
@@ -199,14 +202,13 @@ impl Partition {
     }
 
     /// Makes everything appended so far durable and moves the high watermark there. Asks for another turn if more was
-    /// appended meanwhile, so no two threads ever sync the same partition.
+    /// appended meanwhile and waits for it, so no two threads ever sync the same partition.
     pub(crate) fn flush(&self) {
         let _turn = self.syncing.lock();
-        let (end, files, directory_dirty) = {
+        let (end, closed, files, directory_dirty) = {
             let mut state = self.state.lock();
             let mut files = std::mem::take(&mut state.unsynced);
-            // In the page cache everything counts as durable that is appended: what is synced is not known.
-            if state.end().offset > state.durable.offset || self.shared.durability == Durability::Os {
+            if state.end().offset > state.synced {
                 match self.active_file(&mut state) {
                     Ok(file) => files.push(file),
                     Err(error) => {
@@ -215,12 +217,13 @@ impl Partition {
                     }
                 }
             }
-            (state.end(), files, std::mem::take(&mut state.directory_dirty))
+            (state.end(), self.closed_unsynced(&state), files, std::mem::take(&mut state.directory_dirty))
         };
         if self.failure().is_some() {
             return;
         }
-        let mut synced = files.iter().try_for_each(|file| file.sync());
+        let mut synced = self.sync_segments(&closed, Kind::Log);
+        synced = synced.and_then(|()| files.iter().try_for_each(|file| file.sync()));
         if directory_dirty {
             synced = synced.and_then(|()| self.shared.disk.sync_dir(&self.directory));
         }
@@ -228,8 +231,8 @@ impl Partition {
             return self.fail_after_sync(&error);
         }
         let mut state = self.state.lock();
-        self.advance(&mut state, end);
-        state.queued = state.end().offset > end.offset;
+        self.advance_synced(&mut state, end);
+        state.queued = state.end().offset > state.durable.offset;
         if state.queued {
             self.shared.flush_soon(self.me.upgrade());
         } else {
@@ -237,10 +240,26 @@ impl Partition {
         }
     }
 
+    /// Closed segments that are not on disk and that nobody waits for: in the page cache they are not kept open until then.
+    fn closed_unsynced(&self, state: &State) -> Vec<i64> {
+        match self.shared.durability {
+            Durability::Fsync => Vec::new(),
+            Durability::Os => {
+                let unsynced = state.closed.iter().rev().take_while(|closed| closed.next_offset > state.synced);
+                unsynced.map(|closed| closed.base_offset).collect()
+            }
+        }
+    }
+
     fn want_flush(&self, state: &mut State) {
         if !std::mem::replace(&mut state.queued, true) {
             self.shared.flush_soon(self.me.upgrade());
         }
+    }
+
+    fn advance_synced(&self, state: &mut State, end: End) {
+        state.synced = state.synced.max(end.offset);
+        self.advance(state, end);
     }
 
     fn advance(&self, state: &mut State, end: End) {

@@ -132,6 +132,7 @@ impl Partition {
             producers,
             ended: VecDeque::new(),
             durable: End { offset: next_offset, segment: base_offset, position },
+            synced: next_offset,
             unsynced: Vec::new(),
             directory_dirty,
             queued: false,

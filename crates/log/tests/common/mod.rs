@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use playhouse_log::batch::{BatchBuilder, Compression, Records, split_first};
@@ -81,5 +82,13 @@ pub fn values(partition: &Partition) -> Vec<usize> {
                 offset += 1;
             }
         }
+    }
+}
+
+pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what} did not happen");
+        std::thread::yield_now();
     }
 }
