@@ -60,8 +60,10 @@ fn build(batch: &Batch, sequence: i32, first: usize) -> Bytes {
 
 /// All that a batch says, but where it lies, and what follows from its length.
 fn shape(header: &BatchHeader) -> impl PartialEq + std::fmt::Debug {
+    // What is empty is not compressed.
+    let varies = if header.record_count == 0 { 0x0f } else { 0x08 };
     let producer = (header.producer_id, header.producer_epoch, header.base_sequence);
-    (producer, header.last_offset_delta, header.base_timestamp_ms, header.attributes & !0x08)
+    (producer, header.last_offset_delta, header.base_timestamp_ms, header.attributes & !varies)
 }
 
 /// All that a record says, but its time: the log stamps that.
@@ -88,6 +90,7 @@ async fn check(batches: Vec<Batch>) {
         let lying = partition.read(next, 1).unwrap();
         let (found, _) = split_first(&lying).unwrap();
         assert_eq!((found.base_offset, found.record_count as usize), (next, batch.records.len() - bad));
+        let expected = BatchHeader { record_count: found.record_count, ..expected };
         assert_eq!(shape(&found), shape(&expected));
         // The survivors have the deltas, and all else, that they had.
         let (whole, lying) =
@@ -119,7 +122,7 @@ async fn check(batches: Vec<Batch>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
     #[test]
     fn a_record_is_in_the_log_at_its_offset_or_a_bad_event_of_that_offset(
