@@ -10,6 +10,7 @@ use playhouse_log::{AppendError, CreateTopicError, Log, TimestampType, Topic, To
 use playhouse_schema::{Fields, Validator};
 
 use crate::budget::{Budget, Charge, Refused};
+use crate::fields::{FieldError, FieldTypes};
 use crate::{BAD_EVENTS_TOPIC, BadEvents, Origin, Outcome, ProduceError, Produced, RequestError};
 
 #[derive(Debug, Clone)]
@@ -46,6 +47,8 @@ pub struct TopicRule {
 /// A rule, compiled.
 pub(crate) struct Subject {
     pub(crate) validator: Validator,
+    /// Of the schema, for events that come as texts.
+    pub(crate) types: FieldTypes,
     /// Without one, any bytes are taken.
     pub(crate) has_schema: bool,
     pub(crate) schema_id: Option<i32>,
@@ -109,6 +112,7 @@ impl Gate {
             create(&rule.topic, settings)?;
             let subject = Subject {
                 validator,
+                types: rule.schema.as_deref().map(FieldTypes::of).unwrap_or_default(),
                 has_schema: rule.schema.is_some(),
                 schema_id: rule.schema_id,
                 keep_bad: rule.keep_bad,
@@ -123,6 +127,7 @@ impl Gate {
             budget: Budget::new(config.in_flight_bytes),
             without_rule: Arc::new(Subject {
                 validator: Validator::any(&Fields::default(), config.max_depth),
+                types: FieldTypes::default(),
                 has_schema: false,
                 schema_id: None,
                 keep_bad: true,
@@ -155,6 +160,12 @@ impl Gate {
     /// The same for events that come apart already: each of `events` is one record or one bad event.
     pub async fn ingest_events(&self, topic: &str, events: &[Bytes], origin: &Origin) -> Result<Outcome, RequestError> {
         crate::ingest::ingest_events(self, topic, events, origin).await
+    }
+
+    /// One event of named texts, such as a query string has, as JSON: typed as the topic's schema says, with a new id and
+    /// the time where those are left out. It is not validated yet: [`Gate::ingest`] does that.
+    pub fn event_of(&self, topic: &str, fields: &[(String, String)]) -> Result<Bytes, FieldError> {
+        crate::fields::event(&self.subject(topic).types, fields, now_ms()).map(Bytes::from)
     }
 
     /// Kafka batches for one partition: appended verbatim where the topic has no schema or all records are valid;

@@ -7,11 +7,13 @@
 //!
 //! - [`Gate`]: topics, budgets, counters;
 //! - `ingest`: event requests, by way of `split` (a body into events) and `frame` (events into batches);
+//! - `fields`: named texts into one event;
 //! - `produce`: Kafka batches;
 //! - [`BadEvents`]: what was rejected.
 
 mod bad;
 mod budget;
+mod fields;
 mod frame;
 mod gate;
 mod ingest;
@@ -20,6 +22,7 @@ mod produce;
 mod split;
 
 pub use bad::{BAD_EVENTS_TOPIC, BadEvent, BadEvents, BadFilter, BadStats, Groups, Selected, Stage};
+pub use fields::FieldError;
 pub use gate::{Counters, Gate, GateConfig, GateError, TopicRule, is_internal};
 pub use outcome::{EventResult, Origin, Outcome, Reason, RequestError, Status};
 pub use playhouse_log::partition_of;
