@@ -247,3 +247,66 @@ fn a_slow_client_is_told_so_and_others_do_not_wait_for_it() {
         if held == 0 { Ok(()) } else { Err(held.to_string()) }
     });
 }
+
+#[test]
+fn pages_and_emails_send_events_by_beacon_and_pixel() {
+    let directory = tempfile::tempdir().unwrap();
+    let playhouse = Playhouse::builder(env!("CARGO_BIN_EXE_playhouse"))
+        .data(directory.path())
+        .set("ingest.origins", "https://www.example.com")
+        .start();
+    let page = ("Origin", "https://www.example.com");
+    let beacon = [page, ("Content-Type", "text/plain;charset=UTF-8"), ("X-Request-Id", "page-1")];
+    let sent = send(&playhouse, &beacon, event("beacon").to_string().as_bytes());
+    assert_eq!(accepted(&sent), 1);
+    assert_eq!(sent.header("access-control-allow-origin"), Some("https://www.example.com"));
+    assert_eq!(sent.header("x-request-id"), Some("page-1"));
+    let minimal = send(&playhouse, &[page, ("Prefer", "return=minimal")], event("minimal").to_string().as_bytes());
+    assert_eq!((minimal.status, minimal.body.len()), (204, 0), "{}", minimal.text());
+    let foreign = send(&playhouse, &[("Origin", "https://evil.example")], event("foreign").to_string().as_bytes());
+    assert_eq!(foreign.status, 403, "{}", foreign.text());
+
+    let path = "/pixel.gif?type=email_open&user=81&content=track-42&position_ms=7&metadata.campaign=spring%26sale";
+    let agent = [("User-Agent", "curl/7.88.1")];
+    let pixel = http::request(playhouse.ingest(), "GET", path, &agent, b"").unwrap();
+    assert_eq!((pixel.status, pixel.header("content-type")), (200, Some("image/gif")), "{}", pixel.text());
+    assert_eq!(http::get(playhouse.ingest(), "/pixel.gif?type=email_open").unwrap().status, 422, "without a user");
+
+    playhouse.in_sight();
+    let rows = playhouse.query(
+        "select user_id, content_id, position_ms, metadata ->> 'campaign', user_agent, event_time > now() - interval '1 day' \
+         from events where type = 'email_open'",
+    );
+    let [row] = rows.as_slice() else { panic!("one event: {rows:?}") };
+    let row: Vec<&str> = row.iter().flatten().map(String::as_str).collect();
+    assert_eq!(row, ["81", "track-42", "7", "spring&sale", "curl/7.88.1", "t"]);
+    assert_eq!(playhouse.count("select count(*) from events"), 3);
+    assert_eq!(playhouse.count("select count(*) from bad_events"), 1);
+}
+
+#[test]
+fn a_request_with_an_idempotency_key_is_done_once_whatever_happens_meanwhile() {
+    let directory = tempfile::tempdir().unwrap();
+    let builder = Playhouse::builder(env!("CARGO_BIN_EXE_playhouse")).data(directory.path());
+    let playhouse = builder.start();
+    let key = [("Idempotency-Key", "\"order-4711\"")];
+    let body = json!([event("once"), event("twice")]).to_string();
+    let first = send(&playhouse, &key, body.as_bytes());
+    assert_eq!((accepted(&first), first.header("idempotent-replayed")), (2, None));
+    playhouse.kill();
+
+    let playhouse = builder.start();
+    let again = send(&playhouse, &key, body.as_bytes());
+    assert_eq!((again.status, again.json()), (200, first.json()));
+    assert_eq!(again.header("idempotent-replayed"), Some("true"));
+    let other = send(&playhouse, &key, event("other").to_string().as_bytes());
+    assert_eq!(other.status, 422, "{}", other.text());
+    assert!(other.json()["detail"].as_str().unwrap().contains("new key"), "{}", other.text());
+    playhouse.in_sight();
+    assert_eq!(playhouse.count("select count(*) from events"), 2);
+    let metrics = playhouse.get("/metrics").text();
+    assert!(metrics.contains("playhouse_ingest_replayed_total 1"), "{metrics}");
+    assert!(metrics.contains("playhouse_duplicates_total 0"), "it is not even there to be dropped: {metrics}");
+    let internal = http::post(playhouse.ingest(), "/events/__idempotency", &[], b"{}").unwrap();
+    assert_eq!(internal.status, 404, "{}", internal.text());
+}

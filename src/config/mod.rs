@@ -68,6 +68,9 @@ impl Door {
 pub struct Ingest {
     pub door: Door,
     pub trusted_proxies: usize,
+    pub origins: playhouse_http::ingest::Origins,
+    pub idempotency_ttl: Duration,
+    pub idempotency_keys_max: usize,
     pub connections_max: usize,
     pub header_timeout: Duration,
     pub body_patience: Duration,
@@ -186,6 +189,9 @@ impl Config {
             ingest: Ingest {
                 door: read.door("ingest")?,
                 trusted_proxies: read.number("ingest.trusted_proxies", 0, 100)?,
+                origins: settings.get("ingest.origins", text(playhouse_http::ingest::Origins::parse))?,
+                idempotency_ttl: read.duration("ingest.idempotency_ttl")?,
+                idempotency_keys_max: read.number("ingest.idempotency_keys_max", 1, 100_000_000)?,
                 connections_max: read.number("ingest.connections_max", 1, 100_000)?,
                 header_timeout: read.duration("ingest.header_timeout")?,
                 body_patience: read.duration("ingest.body_patience")?,

@@ -9,7 +9,7 @@ use playhouse_engine::Engine;
 use playhouse_gate::{BadEvents, Gate};
 use playhouse_grpc::GrpcConfig;
 use playhouse_http::admin::{self, AdminDoor, Readiness};
-use playhouse_http::ingest::{self, IngestDoor};
+use playhouse_http::ingest::{self, IdempotencyConfig, IngestConfig, IngestDoor};
 use playhouse_http::{BodyLimits, ByteBudget, ServeOptions};
 use playhouse_kafka::{KafkaConfig, KafkaServer};
 use playhouse_log::TimestampType;
@@ -69,7 +69,18 @@ impl Listeners {
             time_max: config.ingest.body_time_max,
         };
         let budget = ByteBudget::new(config.limits.in_flight_bytes);
-        let ingest = IngestDoor::new(house.gate.clone(), limits, budget, config.ingest.trusted_proxies);
+        let ingest_config = IngestConfig {
+            body: limits,
+            proxies: config.ingest.trusted_proxies,
+            origins: config.ingest.origins.clone(),
+            idempotency: IdempotencyConfig {
+                ttl: config.ingest.idempotency_ttl,
+                keys_max: config.ingest.idempotency_keys_max,
+                ..IdempotencyConfig::default()
+            },
+        };
+        let gate = house.gate.clone();
+        let ingest = tokio::task::spawn_blocking(move || IngestDoor::new(gate, ingest_config, budget)).await??;
         let options = ServeOptions {
             header_timeout: config.ingest.header_timeout,
             connections_max: config.ingest.connections_max,

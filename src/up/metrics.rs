@@ -50,6 +50,11 @@ pub fn source(
                 .labelled([("outcome", "refused")], requests.refused as f64)
                 .labelled([("outcome", "busy")], requests.busy as f64)
                 .labelled([("outcome", "failed")], requests.failed as f64),
+            Metric::counter(
+                "playhouse_ingest_replayed_total",
+                "Requests answered with the first answer of their idempotency key.",
+            )
+            .value(requests.replayed as f64),
             Metric::gauge("playhouse_log_bytes", "The log on disk.").value(gate.log().size_bytes() as f64),
             Metric::counter("playhouse_epochs_total", "Epochs since the state was made.").value(status.epoch as f64),
             Metric::gauge("playhouse_epoch_log_bytes", "The epoch log on disk.").value(status.epoch_log_bytes as f64),

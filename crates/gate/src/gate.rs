@@ -11,6 +11,7 @@ use playhouse_schema::{Fields, Validator};
 
 use crate::binding::{Validation, value_subject};
 use crate::budget::{Budget, Charge, Refused};
+use crate::fields::{FieldError, FieldTypes};
 use crate::schemas::{Configured, Schemas};
 use crate::{
     BAD_EVENTS_TOPIC, BadEvents, JsonPayloads, Origin, Outcome, ProduceError, Produced, RequestError, SchemaSource,
@@ -53,6 +54,8 @@ pub(crate) struct Subject {
     pub(crate) any: Validator,
     /// The schema that is configured for the topic. It finds key and id as well.
     pub(crate) schema: Option<Arc<JsonPayloads>>,
+    /// Of the schema, for events that come as texts.
+    pub(crate) types: FieldTypes,
     pub(crate) keep_bad: bool,
 }
 
@@ -142,7 +145,8 @@ impl Gate {
             }
             create(&rule.topic, settings)?;
             let any = Validator::any(&fields, config.max_depth);
-            subjects.insert(rule.topic, Arc::new(Subject { any, schema: compiled, keep_bad: rule.keep_bad }));
+            let types = rule.schema.as_deref().map(FieldTypes::of).unwrap_or_default();
+            subjects.insert(rule.topic, Arc::new(Subject { any, schema: compiled, types, keep_bad: rule.keep_bad }));
         }
         BadEvents::create(&log, &config.new_topic)
             .map_err(|source| GateError::Topic { topic: BAD_EVENTS_TOPIC.into(), source })?;
@@ -153,6 +157,7 @@ impl Gate {
             without_rule: Arc::new(Subject {
                 any: Validator::any(&Fields::default(), config.max_depth),
                 schema: None,
+                types: FieldTypes::default(),
                 keep_bad: true,
             }),
             schemas: Schemas { registry, configured },
@@ -184,6 +189,12 @@ impl Gate {
     /// The same for events that come apart already: each of `events` is one record or one bad event.
     pub async fn ingest_events(&self, topic: &str, events: &[Bytes], origin: &Origin) -> Result<Outcome, RequestError> {
         crate::ingest::ingest_events(self, topic, events, origin).await
+    }
+
+    /// One event of named texts, such as a query string has, as JSON: typed as the topic's schema says, with a new id and
+    /// the time where those are left out. It is not validated yet: [`Gate::ingest`] does that.
+    pub fn event_of(&self, topic: &str, fields: &[(String, String)]) -> Result<Bytes, FieldError> {
+        crate::fields::event(&self.subject(topic).types, fields, now_ms()).map(Bytes::from)
     }
 
     /// Kafka batches for one partition: appended verbatim where the topic's values are not checked or all are valid.

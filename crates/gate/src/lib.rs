@@ -7,6 +7,7 @@
 //!
 //! - [`Gate`]: topics, budgets, counters;
 //! - `ingest`: event requests, by way of `split` (a body into events) and `frame` (events into batches);
+//! - `fields`: named texts into one event;
 //! - `produce`: Kafka batches;
 //! - `check`: whether a value is one of its topic, by the topic's settings (`binding`) and schemas ([`SchemaSource`]);
 //! - [`BadEvents`]: what was rejected.
@@ -15,6 +16,7 @@ mod bad;
 mod binding;
 mod budget;
 mod check;
+mod fields;
 mod frame;
 mod gate;
 mod ingest;
@@ -25,6 +27,7 @@ mod split;
 
 pub use bad::{BAD_EVENTS_TOPIC, BadEvent, BadEvents, BadFilter, BadStats, Groups, Selected, Stage};
 pub use binding::{ANY_SUBJECT, ON_INVALID_SETTING, OnInvalid, SUBJECT_SETTING, VALIDATION_SETTING, Validation};
+pub use fields::FieldError;
 pub use gate::{Counters, Gate, GateConfig, GateError, TopicRule, is_internal};
 pub use outcome::{EventResult, Origin, Outcome, Reason, RequestError, Status};
 pub use playhouse_log::partition_of;

@@ -71,19 +71,22 @@ impl Problem {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server failed to answer", detail)
     }
 
-    pub(crate) fn json(&self) -> Vec<u8> {
+    pub(crate) fn json(&self, request_id: Option<&str>) -> Vec<u8> {
         #[derive(Serialize)]
         struct Members<'a> {
             r#type: String,
             title: &'a str,
             status: u16,
             detail: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            request_id: Option<&'a str>,
         }
         let members = Members {
             r#type: format!("urn:playhouse:problem:{}", self.name),
             title: self.title,
             status: self.status.as_u16(),
             detail: &self.detail,
+            request_id,
         };
         serde_json::to_vec(&members).unwrap_or_default()
     }
@@ -91,7 +94,7 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = Response::new(Body::from(self.json()));
+        let mut response = Response::new(Body::from(self.json(None)));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -104,6 +107,8 @@ impl IntoResponse for Problem {
         if self.closes {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
+        // For whoever knows the request's id, and for its line in the log.
+        response.extensions_mut().insert(self);
         response
     }
 }

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::Problem;
+use crate::request_id::RequestIds;
 use crate::stall::StallGuard;
 
 /// Bytes hyper buffers of a connection at most; the request's head must fit.
@@ -55,6 +56,7 @@ impl Default for ServeOptions {
 /// the rest. Handlers find the peer's address as `ConnectInfo<SocketAddr>`.
 pub async fn serve(listener: TcpListener, router: Router, options: ServeOptions, shutdown: CancellationToken) {
     let slots = Arc::new(Semaphore::new(options.connections_max));
+    let ids = Arc::new(RequestIds::new());
     let mut connections = JoinSet::new();
     loop {
         let next = async {
@@ -68,7 +70,8 @@ pub async fn serve(listener: TcpListener, router: Router, options: ServeOptions,
         while connections.try_join_next().is_some() {}
         match accepted {
             Ok((stream, peer)) => {
-                let connection = connection(stream, peer, router.clone(), options.clone(), shutdown.clone());
+                let connection =
+                    connection(stream, peer, router.clone(), ids.clone(), options.clone(), shutdown.clone());
                 connections.spawn(async move {
                     let _slot = slot;
                     connection.await;
@@ -93,6 +96,7 @@ async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     router: Router,
+    ids: Arc<RequestIds>,
     options: ServeOptions,
     shutdown: CancellationToken,
 ) {
@@ -101,7 +105,9 @@ async fn connection(
     }
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
-        Box::pin(router.clone().oneshot(request))
+        let named = ids.name(&request);
+        let answered = router.clone().oneshot(request);
+        Box::pin(async move { answered.await.map(|response| named.finish(response)) })
     });
     let io = TokioIo::new(StallGuard::new(stream, options.write_timeout));
     let mut connection = hyper::server::conn::http1::Builder::new()
@@ -138,7 +144,7 @@ async fn connection(
 /// Hyper has no answer of its own for a head that does not arrive.
 fn too_slow(limit: Duration) -> Vec<u8> {
     let detail = format!("the request line and headers did not arrive within {} s", limit.as_secs_f32());
-    let json = Problem::timeout(detail).json();
+    let json = Problem::timeout(detail).json(None);
     let head = format!(
         "HTTP/1.1 408 Request Timeout\r\ncontent-type: application/problem+json\r\nconnection: close\r\n\
          content-length: {}\r\n\r\n",

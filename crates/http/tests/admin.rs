@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use common::*;
 use playhouse_gate::BadEvents;
+use playhouse_http::ByteBudget;
 use playhouse_http::ServeOptions;
 use playhouse_http::admin::{self, AdminDoor, Metric, Readiness};
-use playhouse_http::ingest::{self, IngestDoor};
-use playhouse_http::{BodyLimits, ByteBudget};
+use playhouse_http::ingest::{self, IngestConfig, IngestDoor};
 use serde_json::json;
 
 struct Admin {
@@ -27,7 +27,7 @@ async fn admin() -> Admin {
         status: Arc::new(|| json!({"events": 7})),
         bad_events: Arc::new(BadEvents::new(gate.log().clone())),
     };
-    let ingest = IngestDoor::new(gate, BodyLimits::default(), ByteBudget::new(1 << 20), 0);
+    let ingest = IngestDoor::new(gate, IngestConfig::default(), ByteBudget::new(1 << 20)).unwrap();
     let ingest = listen(ServeOptions::default(), |_| ingest::router(ingest)).await;
     let served = listen(ServeOptions::default(), |bound| admin::router(door, bound)).await;
     Admin { served, ingest, readiness }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use playhouse_gate::{Gate, GateConfig, TopicRule};
-use playhouse_http::ingest::{self, IngestDoor};
+use playhouse_http::ingest::{self, IngestConfig, IngestDoor, Origins};
 use playhouse_http::{BodyLimits, ByteBudget, ServeOptions, serve};
 use playhouse_log::disk::SimulatedDisk;
 use playhouse_log::{Log, LogConfig, TopicSettings};
@@ -34,6 +34,7 @@ pub struct Limits {
     pub budget_bytes: usize,
     pub gate_bytes: usize,
     pub events_per_request: usize,
+    pub origins: Origins,
 }
 
 impl Default for Limits {
@@ -44,6 +45,7 @@ impl Default for Limits {
             budget_bytes: 64 << 20,
             gate_bytes: 64 << 20,
             events_per_request: 10_000,
+            origins: Origins::default(),
         }
     }
 }
@@ -72,6 +74,10 @@ pub struct Door {
 
 pub fn gate(limits: &Limits) -> (Arc<Gate>, SimulatedDisk) {
     let disk = SimulatedDisk::new();
+    (gate_on(&disk, limits), disk)
+}
+
+fn gate_on(disk: &SimulatedDisk, limits: &Limits) -> Arc<Gate> {
     let log = Log::open(Arc::new(disk.clone()), Path::new("/log"), LogConfig::default()).unwrap();
     let config = GateConfig {
         default_topic: "multimedia_events".to_string(),
@@ -90,13 +96,19 @@ pub fn gate(limits: &Limits) -> (Arc<Gate>, SimulatedDisk) {
         id_field: Some("id".to_string()),
         keep_bad: true,
     };
-    (Gate::new(log, config, vec![rule]).unwrap(), disk)
+    Gate::new(log, config, vec![rule]).unwrap()
 }
 
 pub async fn door(limits: Limits) -> Door {
-    let (gate, disk) = gate(&limits);
+    door_on(SimulatedDisk::new(), limits).await
+}
+
+/// With whatever is on the disk.
+pub async fn door_on(disk: SimulatedDisk, limits: Limits) -> Door {
+    let gate = gate_on(&disk, &limits);
     let budget = ByteBudget::new(limits.budget_bytes);
-    let ingest = IngestDoor::new(gate.clone(), limits.body, budget.clone(), 0);
+    let config = IngestConfig { body: limits.body, origins: limits.origins, ..IngestConfig::default() };
+    let ingest = IngestDoor::new(gate.clone(), config, budget.clone()).unwrap();
     let served = listen(limits.serve, |_| ingest::router(ingest.clone())).await;
     Door { served, gate, disk, ingest, budget }
 }
@@ -175,4 +187,40 @@ pub async fn get(address: SocketAddr, path: &str) -> Answer {
 pub async fn closed(stream: &mut TcpStream) -> bool {
     let mut rest = Vec::new();
     timeout(DEADLINE, stream.read_to_end(&mut rest)).await.expect("closed in time").is_ok() && rest.is_empty()
+}
+
+/// The head in lower case, and the body, of one request on a connection of its own.
+pub async fn raw(address: SocketAddr, method_and_path: &str) -> (String, Vec<u8>) {
+    let mut stream = connect(address).await;
+    stream.write_all(&request(method_and_path, "connection: close\r\n", b"")).await.unwrap();
+    let mut bytes = Vec::new();
+    timeout(DEADLINE, stream.read_to_end(&mut bytes)).await.expect("an answer in time").unwrap();
+    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").expect("a head");
+    (String::from_utf8_lossy(&bytes[..end]).to_lowercase(), bytes[end + 4..].to_vec())
+}
+
+/// The values of all records of a topic, in the order of their times.
+pub fn records(door: &Door, topic: &str) -> Vec<Vec<u8>> {
+    let mut found = Vec::new();
+    for partition in door.gate.log().topic(topic).unwrap().partitions() {
+        let mut bytes = partition.read(0, 1 << 20).unwrap();
+        while !bytes.is_empty() {
+            let (header, size) = playhouse_log::batch::split_first(&bytes).unwrap();
+            let batch = playhouse_log::batch::Records::decompress(&bytes.split_to(size), 1 << 20).unwrap();
+            for record in batch.iter() {
+                found.push((header.base_timestamp_ms, record.unwrap().value.unwrap_or_default().to_vec()));
+            }
+        }
+    }
+    found.sort_by_key(|(time_ms, _)| *time_ms);
+    found.into_iter().map(|(_, value)| value).collect()
+}
+
+pub async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(DEADLINE, waiting).await.unwrap_or_else(|_| panic!("waited in vain until {what}"));
 }
