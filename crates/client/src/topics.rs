@@ -1,13 +1,16 @@
 //! Topics: what there is, made, changed and deleted.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use kafka_protocol::ResponseError;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::*;
+use tokio::time::sleep;
 
 use crate::client::{METADATA, To};
 use crate::connection::Versions;
@@ -23,6 +26,8 @@ const INCREMENTAL_ALTER_CONFIGS: Versions = (0, 1);
 const TOPIC: i8 = 2;
 /// `ConfigSource`: set on this topic.
 const SET_ON_TOPIC: i8 = 1;
+/// Making a topic takes a broker about so long.
+const MAKING_PAUSE: Duration = Duration::from_millis(300);
 const SET: i8 = 0;
 const DELETE: i8 = 1;
 
@@ -56,21 +61,36 @@ pub struct Setting {
 impl Client {
     /// All topics, by name.
     pub async fn topics(&mut self) -> Result<Vec<Topic>, Error> {
-        self.retry(async |client| client.metadata(None).await).await
+        self.retry(async |client| client.metadata(None, false).await).await
     }
 
     pub async fn topic(&mut self, name: &str) -> Result<Topic, Error> {
         let names = [name.to_owned()];
-        let mut topics = self.retry(async |client| client.metadata(Some(&names)).await).await?;
+        let mut topics = self.retry(async |client| client.metadata(Some(&names), false).await).await?;
         topics.pop().ok_or_else(|| Error::refused(topic_named(name), 3, None))
     }
 
-    /// `None` asks for all. Topics are not made by asking.
-    async fn metadata(&mut self, names: Option<&[String]>) -> Result<Vec<Topic>, Error> {
+    /// As [`Client::topic`], but a broker that makes topics when they are first asked for may make this one.
+    pub async fn topic_or_new(&mut self, name: &str) -> Result<Topic, Error> {
+        let names = [name.to_owned()];
+        let asked = self.retry(async |client| client.metadata(Some(&names), true).await).await;
+        match asked {
+            // Some say so while they make it.
+            Err(error) if error.code() == Some(ResponseError::UnknownTopicOrPartition) => {
+                sleep(MAKING_PAUSE).await;
+                self.topic(name).await
+            }
+            Err(error) => Err(error),
+            Ok(mut topics) => topics.pop().ok_or_else(|| Error::refused(topic_named(name), 3, None)),
+        }
+    }
+
+    /// `None` asks for all. Topics are not made by asking, unless `make` says so.
+    async fn metadata(&mut self, names: Option<&[String]>, make: bool) -> Result<Vec<Topic>, Error> {
         let asked = names.map(|names| {
             names.iter().map(|name| MetadataRequestTopic::default().with_name(Some(topic_name(name)))).collect()
         });
-        let request = MetadataRequest::default().with_topics(asked).with_allow_auto_topic_creation(false);
+        let request = MetadataRequest::default().with_topics(asked).with_allow_auto_topic_creation(make);
         // Before version 4 a broker may make what it is asked for.
         let versions = if names.is_some() { (4, METADATA.1) } else { METADATA };
         let answer = self.call(To::Any, versions, &request).await?;

@@ -42,13 +42,13 @@ impl Default for BodyLimits {
 
 /// A body and its share of the budget, to be kept until nothing of the request is in memory any more.
 #[derive(Debug)]
-pub(crate) struct Received {
+pub struct Received {
     pub bytes: Bytes,
     pub lease: Lease,
 }
 
 /// `announced` is the Content-Length.
-pub(crate) async fn receive(
+pub async fn receive(
     mut body: Body,
     announced: Option<usize>,
     encoding: Encoding,

@@ -18,7 +18,8 @@ mod problem;
 mod serve;
 mod stall;
 
-pub use body::BodyLimits;
-pub use budget::ByteBudget;
+pub use body::{BodyLimits, Received, receive};
+pub use budget::{ByteBudget, Lease, OverBudget};
+pub use encoding::Encoding;
 pub use problem::Problem;
 pub use serve::{ServeOptions, serve};
