@@ -57,6 +57,49 @@ pub struct Client {
     cluster: Option<String>,
 }
 
+/// Again and again, with pauses, until it works, cannot work, or patience is over.
+///
+/// A macro, because a function that takes an async closure is no future that may be sent between threads.
+macro_rules! retry {
+    ($this:expr, $client:ident => $act:expr) => {{
+        let mut attempts = $crate::client::Attempts::new(&$this.options);
+        loop {
+            let done: Result<_, $crate::Error> = {
+                let $client = &mut *$this;
+                async { $act }.await
+            };
+            match done {
+                Err(error) if attempts.another(&mut *$this, &error).await => {}
+                done => break done,
+            }
+        }
+    }};
+}
+pub(crate) use retry;
+
+pub(crate) struct Attempts {
+    deadline: Instant,
+    pause: Duration,
+}
+
+impl Attempts {
+    pub(crate) fn new(options: &Options) -> Attempts {
+        Attempts { deadline: Instant::now() + options.patience, pause: PAUSE }
+    }
+
+    /// Pauses and answers yes, if another attempt may help and there is time for it.
+    pub(crate) async fn another(&mut self, client: &mut Client, error: &Error) -> bool {
+        if !error.may_pass() || Instant::now() + self.pause >= self.deadline {
+            return false;
+        }
+        sleep(self.pause).await;
+        self.pause = (2 * self.pause).min(PAUSE_MAX);
+        // Leaders and coordinators may have moved.
+        let _ = client.look_around().await;
+        true
+    }
+}
+
 impl Client {
     /// Brokers to begin with: `host:port`, several with commas; 9092 where no port is given. Fails if none of them answers.
     pub async fn connect(bootstrap: &str, options: Options) -> Result<Client, Error> {
@@ -122,28 +165,6 @@ impl Client {
         Ok(self.connection(&address).await?.version::<R>(versions).is_some())
     }
 
-    /// Again and again, with pauses, until it works, cannot work, or patience is over.
-    pub(crate) async fn retry<T>(
-        &mut self,
-        mut act: impl AsyncFnMut(&mut Client) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let deadline = Instant::now() + self.options.patience;
-        let mut pause = PAUSE;
-        loop {
-            let error = match act(self).await {
-                Err(error) if error.may_pass() => error,
-                done => return done,
-            };
-            if Instant::now() + pause >= deadline {
-                return Err(error);
-            }
-            sleep(pause).await;
-            pause = (2 * pause).min(PAUSE_MAX);
-            // Leaders and coordinators may have moved.
-            let _ = self.look_around().await;
-        }
-    }
-
     async fn address_of(&mut self, to: To<'_>) -> Result<String, Error> {
         let id = match to {
             To::Any => None,
@@ -182,7 +203,7 @@ impl Client {
     }
 
     /// Learns the brokers from the first that answers.
-    pub(crate) async fn look_around(&mut self) -> Result<(), Error> {
+    pub async fn look_around(&mut self) -> Result<(), Error> {
         let addresses: Vec<String> = self.brokers.values().chain(&self.bootstrap).cloned().collect();
         // No topics.
         let request = MetadataRequest::default().with_topics(Some(Vec::new()));

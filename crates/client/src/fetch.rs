@@ -10,7 +10,7 @@ use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::{BrokerId, FetchRequest};
 use playhouse_log::batch::{Records, split_first};
 
-use crate::client::To;
+use crate::client::{To, retry};
 use crate::connection::Versions;
 use crate::error::check;
 use crate::offsets::by_leader;
@@ -41,7 +41,7 @@ impl Client {
         positions: &mut BTreeMap<i32, i64>,
         wait: Duration,
     ) -> Result<Vec<Incoming>, Error> {
-        self.retry(async |client| client.fetch_once(topic, positions, wait).await).await
+        retry!(self, client => client.fetch_once(topic, positions, wait).await)
     }
 
     async fn fetch_once(

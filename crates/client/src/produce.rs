@@ -16,7 +16,7 @@ use playhouse_log::batch::{BatchBuilder, Compression};
 use playhouse_log::partition_of;
 use tokio::time::{Instant, sleep};
 
-use crate::client::{PAUSE, PAUSE_MAX, To};
+use crate::client::{PAUSE, PAUSE_MAX, To, retry};
 use crate::connection::Versions;
 use crate::error::check;
 use crate::{Client, Error, topic_name};
@@ -389,13 +389,11 @@ async fn identity(client: &mut Client) -> Result<Identity, Error> {
         .with_transaction_timeout_ms(i32::MAX)
         .with_producer_id(ProducerId(-1))
         .with_producer_epoch(-1);
-    let answer = client
-        .retry(async |client| {
+    let answer = retry!(client, client => {
             let answer = client.call(To::Any, INIT_PRODUCER_ID, &request).await?;
             check(answer.error_code, || "a producer id".to_owned(), None)?;
             Ok(answer)
-        })
-        .await?;
+        })?;
     Ok(Identity::Producer { id: answer.producer_id.0, epoch: answer.producer_epoch })
 }
 

@@ -12,7 +12,7 @@ use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::*;
 use tokio::time::sleep;
 
-use crate::client::{METADATA, To};
+use crate::client::{METADATA, To, retry};
 use crate::connection::Versions;
 use crate::error::check;
 use crate::{Client, Error, text, topic_name};
@@ -61,19 +61,19 @@ pub struct Setting {
 impl Client {
     /// All topics, by name.
     pub async fn topics(&mut self) -> Result<Vec<Topic>, Error> {
-        self.retry(async |client| client.metadata(None, false).await).await
+        retry!(self, client => client.metadata(None, false).await)
     }
 
     pub async fn topic(&mut self, name: &str) -> Result<Topic, Error> {
         let names = [name.to_owned()];
-        let mut topics = self.retry(async |client| client.metadata(Some(&names), false).await).await?;
+        let mut topics = retry!(self, client => client.metadata(Some(&names), false).await)?;
         topics.pop().ok_or_else(|| Error::refused(topic_named(name), 3, None))
     }
 
     /// As [`Client::topic`], but a broker that makes topics when they are first asked for may make this one.
     pub async fn topic_or_new(&mut self, name: &str) -> Result<Topic, Error> {
         let names = [name.to_owned()];
-        let asked = self.retry(async |client| client.metadata(Some(&names), true).await).await;
+        let asked = retry!(self, client => client.metadata(Some(&names), true).await);
         match asked {
             // Some say so while they make it.
             Err(error) if error.code() == Some(ResponseError::UnknownTopicOrPartition) => {
@@ -134,26 +134,24 @@ impl Client {
             .with_configs(settings.collect());
         let timeout_ms = self.options.request_timeout.as_millis() as i32;
         let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(timeout_ms);
-        self.retry(async |client| {
+        retry!(self, client => {
             let answer = client.call(To::Controller, CREATE_TOPICS, &request).await?;
             answer
                 .topics
                 .iter()
                 .try_for_each(|it| check(it.error_code, || topic_named(name), it.error_message.as_deref()))
         })
-        .await
     }
 
     pub async fn delete_topic(&mut self, name: &str) -> Result<(), Error> {
         let timeout_ms = self.options.request_timeout.as_millis() as i32;
         let request =
             DeleteTopicsRequest::default().with_topic_names(vec![topic_name(name)]).with_timeout_ms(timeout_ms);
-        self.retry(async |client| {
+        retry!(self, client => {
             let answer = client.call(To::Controller, DELETE_TOPICS, &request).await?;
             let mut answers = answer.responses.iter();
             answers.try_for_each(|it| check(it.error_code, || topic_named(name), it.error_message.as_deref()))
         })
-        .await
     }
 
     /// Raises the number of partitions to `total`.
@@ -162,12 +160,11 @@ impl Client {
             CreatePartitionsTopic::default().with_name(topic_name(name)).with_count(total).with_assignments(None);
         let timeout_ms = self.options.request_timeout.as_millis() as i32;
         let request = CreatePartitionsRequest::default().with_topics(vec![topic]).with_timeout_ms(timeout_ms);
-        self.retry(async |client| {
+        retry!(self, client => {
             let answer = client.call(To::Controller, CREATE_PARTITIONS, &request).await?;
             let mut answers = answer.results.iter();
             answers.try_for_each(|it| check(it.error_code, || topic_named(name), it.error_message.as_deref()))
         })
-        .await
     }
 
     /// Every setting of a topic, by name.
@@ -177,7 +174,7 @@ impl Client {
             .with_resource_name(text(topic))
             .with_configuration_keys(None);
         let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
-        self.retry(async |client| {
+        retry!(self, client => {
             let answer = client.call(To::Any, DESCRIBE_CONFIGS, &request).await?;
             let mut settings = Vec::new();
             for result in answer.results {
@@ -191,7 +188,6 @@ impl Client {
             settings.sort_by(|one, other| one.name.cmp(&other.name));
             Ok(settings)
         })
-        .await
     }
 
     /// Sets what has a value, and puts the rest back to its default.
@@ -211,12 +207,11 @@ impl Client {
             .with_resource_name(text(topic))
             .with_configs(configs.collect());
         let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
-        self.retry(async |client| {
+        retry!(self, client => {
             let answer = client.call(To::Any, INCREMENTAL_ALTER_CONFIGS, &request).await?;
             let mut answers = answer.responses.iter();
             answers.try_for_each(|it| check(it.error_code, || topic_named(topic), it.error_message.as_deref()))
         })
-        .await
     }
 }
 

@@ -140,7 +140,7 @@ fn report(outcome: &Outcome, lease: Lease) -> Response {
     };
     let mut json = Vec::new();
     outcome.write_json(&mut json);
-    let mut response = Response::new(Body::new(LeasedBody { bytes: Some(Bytes::from(json)), _lease: lease }));
+    let mut response = Response::new(Body::new(LeasedBody::new(Bytes::from(json), lease)));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
@@ -221,9 +221,15 @@ fn address(entry: &str) -> Option<IpAddr> {
 }
 
 /// A response that keeps its request's share of the budget until it is handed to the socket.
-struct LeasedBody {
+pub struct LeasedBody {
     bytes: Option<Bytes>,
     _lease: Lease,
+}
+
+impl LeasedBody {
+    pub fn new(bytes: Bytes, lease: Lease) -> LeasedBody {
+        LeasedBody { bytes: Some(bytes), _lease: lease }
+    }
 }
 
 impl HttpBody for LeasedBody {

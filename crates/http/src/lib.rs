@@ -21,5 +21,6 @@ mod stall;
 pub use body::{BodyLimits, Received, receive};
 pub use budget::{ByteBudget, Lease, OverBudget};
 pub use encoding::Encoding;
+pub use ingest::LeasedBody;
 pub use problem::Problem;
 pub use serve::{ServeOptions, serve};
