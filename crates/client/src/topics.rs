@@ -56,6 +56,55 @@ pub struct Setting {
     pub value: Option<String>,
     /// Set on this topic, not a default.
     pub set: bool,
+    pub source: Source,
+    pub read_only: bool,
+    pub sensitive: bool,
+    /// Where else it is set, the one in force first.
+    pub synonyms: Vec<Synonym>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Synonym {
+    pub name: String,
+    pub value: Option<String>,
+    pub source: Source,
+}
+
+/// Where a setting has its value from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    Topic,
+    DynamicBroker,
+    DynamicDefaultBroker,
+    StaticBroker,
+    Default,
+    Unknown,
+}
+
+impl Source {
+    /// `ConfigSource`
+    fn of(code: i8) -> Source {
+        match code {
+            SET_ON_TOPIC => Source::Topic,
+            2 => Source::DynamicBroker,
+            3 => Source::DynamicDefaultBroker,
+            4 => Source::StaticBroker,
+            5 => Source::Default,
+            _ => Source::Unknown,
+        }
+    }
+}
+
+/// A topic to be made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NewTopic {
+    pub name: String,
+    /// `None` leaves it to the broker's default, as below.
+    pub partitions: Option<i32>,
+    pub replication_factor: Option<i16>,
+    pub settings: Vec<(String, String)>,
+    /// Not made: only whether it could be is asked.
+    pub only_checked: bool,
 }
 
 impl Client {
@@ -116,24 +165,22 @@ impl Client {
         Ok(topics)
     }
 
-    /// `None` leaves partitions or replicas to the broker's default.
-    pub async fn create_topic(
-        &mut self,
-        name: &str,
-        partitions: Option<i32>,
-        replication_factor: Option<i16>,
-        settings: &[(String, String)],
-    ) -> Result<(), Error> {
-        let settings = settings
+    pub async fn create_topic(&mut self, new: &NewTopic) -> Result<(), Error> {
+        let name = new.name.as_str();
+        let settings = new
+            .settings
             .iter()
             .map(|(name, value)| CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value))));
         let topic = CreatableTopic::default()
             .with_name(topic_name(name))
-            .with_num_partitions(partitions.unwrap_or(-1))
-            .with_replication_factor(replication_factor.unwrap_or(-1))
+            .with_num_partitions(new.partitions.unwrap_or(-1))
+            .with_replication_factor(new.replication_factor.unwrap_or(-1))
             .with_configs(settings.collect());
         let timeout_ms = self.options.request_timeout.as_millis() as i32;
-        let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(timeout_ms);
+        let request = CreateTopicsRequest::default()
+            .with_topics(vec![topic])
+            .with_timeout_ms(timeout_ms)
+            .with_validate_only(new.only_checked);
         retry!(self, client => {
             let answer = client.call(To::Controller, CREATE_TOPICS, &request).await?;
             answer
@@ -173,7 +220,7 @@ impl Client {
             .with_resource_type(TOPIC)
             .with_resource_name(text(topic))
             .with_configuration_keys(None);
-        let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
+        let request = DescribeConfigsRequest::default().with_resources(vec![resource]).with_include_synonyms(true);
         retry!(self, client => {
             let answer = client.call(To::Any, DESCRIBE_CONFIGS, &request).await?;
             let mut settings = Vec::new();
@@ -183,6 +230,18 @@ impl Client {
                     name: it.name.to_string(),
                     value: it.value.map(|value| value.to_string()),
                     set: it.config_source == SET_ON_TOPIC,
+                    source: Source::of(it.config_source),
+                    read_only: it.read_only,
+                    sensitive: it.is_sensitive,
+                    synonyms: it
+                        .synonyms
+                        .into_iter()
+                        .map(|it| Synonym {
+                            name: it.name.to_string(),
+                            value: it.value.map(|value| value.to_string()),
+                            source: Source::of(it.source),
+                        })
+                        .collect(),
                 }));
             }
             settings.sort_by(|one, other| one.name.cmp(&other.name));

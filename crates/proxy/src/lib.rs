@@ -1,6 +1,7 @@
 //! The REST proxy: Kafka over HTTP, as the Confluent REST Proxy's API has it, in front of any broker.
 //!
 //! - `v2`: `/topics`, `/consumers`, `/brokers`: producing, reading as a member of a consumer group;
+//! - `v3`: `/v3/clusters`: topics, partitions, settings, records as a stream;
 //! - `consumers`: what is kept between requests of those who read;
 //! - `media`, `formats`: content types, and keys and values between JSON and bytes (`formats/schemas.rs` is the seam to
 //!   a schema registry);
@@ -18,6 +19,7 @@ mod media;
 mod produce;
 mod request;
 mod v2;
+mod v3;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -107,6 +109,7 @@ pub async fn serve(
 
 fn router(proxy: Arc<Proxy>, bound: SocketAddr) -> Router {
     let routes = v2::routes()
+        .merge(v3::routes())
         .method_not_allowed_fallback(|| async { ApiError::plain(StatusCode::METHOD_NOT_ALLOWED).closing() })
         .fallback(|| async { ApiError::plain(StatusCode::NOT_FOUND).closing() })
         .with_state(proxy);

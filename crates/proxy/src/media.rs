@@ -85,6 +85,11 @@ pub(crate) fn is_json(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
+/// Whether a caller takes the answers of version 3.
+pub(crate) fn accepts_json(headers: &HeaderMap) -> bool {
+    best(headers, &[JSON]).is_some()
+}
+
 /// The content type of an answer without records.
 pub(crate) fn accepted(headers: &HeaderMap) -> Result<&'static str, ApiError> {
     best(headers, &PLAIN).ok_or_else(|| ApiError::plain(StatusCode::NOT_ACCEPTABLE))

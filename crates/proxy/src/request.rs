@@ -1,9 +1,11 @@
 //! Request bodies within limits, and what is wrong with them.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::Request;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Body as _;
 use playhouse_http::{Encoding, Lease, receive};
@@ -54,6 +56,41 @@ pub(crate) fn parse_plain<'a, T: Deserialize<'a> + Default>(
     parse(bytes)
 }
 
+/// What this door is called by the caller.
+pub(crate) fn host(proxy: &Proxy, headers: &HeaderMap) -> String {
+    let named = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    named.map_or_else(|| proxy.bound.to_string(), str::to_owned)
+}
+
+/// A part of a path, with what does not belong there in percents.
+pub(crate) fn segment(text: &str) -> String {
+    let mut segment = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => segment.push(byte.into()),
+            _ => segment.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    segment
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now_ms() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
+}
+
 pub(crate) fn json(media: &'static str, value: &impl Serialize) -> Response {
-    ([(axum::http::header::CONTENT_TYPE, media)], Json(value)).into_response()
+    ([(header::CONTENT_TYPE, media)], Json(value)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_in_a_uri_is_escaped() {
+        assert_eq!(segment("my_consumer-1.~"), "my_consumer-1.~");
+        assert_eq!(segment("a b/ü"), "a%20b%2F%C3%BC");
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use playhouse_client::fetch::Place;
 use serde::Deserialize;
@@ -15,7 +15,7 @@ use crate::consumers::{Body, ConsumerError, CreateError, Entered, Settings, Subs
 use crate::error::{Api, ApiError};
 use crate::media;
 use crate::produce::link;
-use crate::request::{json as answer, parse_plain, whole};
+use crate::request::{host, json as answer, parse_plain, segment, whole};
 
 /// Group and name of an instance.
 pub(super) type Named = Path<(String, String)>;
@@ -66,8 +66,7 @@ pub(super) async fn create(
         CreateError::Exists => ApiError::new(StatusCode::CONFLICT, 40902, error.to_string()),
         CreateError::TooMany(_) => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, 50301, error.to_string()),
     })?;
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
-    let host = host.unwrap_or_else(|| proxy.bound.to_string());
+    let host = host(&proxy, &headers);
     let base_uri = format!("http://{host}/consumers/{}/instances/{}", segment(&group), segment(&name));
     Ok(answer(media, &json!({"instance_id": name, "base_uri": base_uri})))
 }
@@ -260,28 +259,5 @@ fn offsets(body: Offsets) -> Result<Option<BTreeMap<Place, i64>>, ApiError> {
 impl Partition {
     fn place(self) -> Place {
         (self.topic, self.partition)
-    }
-}
-
-/// A part of a path, with what does not belong there in percents.
-fn segment(text: &str) -> String {
-    let mut segment = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => segment.push(byte.into()),
-            _ => segment.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    segment
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_in_a_uri_is_escaped() {
-        assert_eq!(segment("my_consumer-1.~"), "my_consumer-1.~");
-        assert_eq!(segment("a b/ü"), "a%20b%2F%C3%BC");
     }
 }

@@ -4,7 +4,6 @@
 //! or 2 (it may help) with the reason.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
@@ -20,7 +19,7 @@ use crate::formats::schemas::{self, SchemaError};
 use crate::formats::{FormatError, decode};
 use crate::media::Format;
 use crate::produce::{Missing, send};
-use crate::request::{json as answer, parse, whole};
+use crate::request::{json as answer, now_ms, parse, whole};
 use crate::{Proxy, media};
 
 #[derive(Deserialize)]
@@ -133,11 +132,6 @@ fn entry(outcome: &Result<Placed, Error>) -> Value {
             json!({"partition": null, "offset": null, "error_code": code, "error": error.to_string()})
         }
     }
-}
-
-pub(crate) fn now_ms() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
