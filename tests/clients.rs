@@ -69,6 +69,16 @@ fn producers_of_rejected_batches() {
     assert!(outcomes.values().all(|outcome| outcome == "ok"), "{outcomes:#?}");
 }
 
+/// What is expected is written down in the public reference of the API.
+#[test]
+#[ignore = "needs curl"]
+fn curl_and_the_rest_proxy() {
+    let directory = tempfile::tempdir().unwrap();
+    let playhouse = Playhouse::builder(env!("CARGO_BIN_EXE_playhouse")).data(directory.path()).start();
+    let outcomes = outcomes("rest_proxy.py", &playhouse.rest_proxy().to_string(), &[]);
+    assert!(outcomes.values().all(|outcome| outcome == "ok"), "{outcomes:#?}");
+}
+
 #[test]
 #[ignore = "needs Apache Kafka and confluent-kafka"]
 fn librdkafka() {

@@ -33,6 +33,7 @@ pub struct Config {
     pub ingest: Ingest,
     pub kafka: Kafka,
     pub grpc: Grpc,
+    pub rest_proxy: RestProxy,
     pub postgres: Door,
     pub redis: Door,
     pub admin: Door,
@@ -90,6 +91,12 @@ pub struct Grpc {
     pub door: Door,
     /// Without what other sections say of it: the bytes in flight.
     pub server: playhouse_grpc::GrpcConfig,
+}
+
+#[derive(Debug, Clone)]
+pub struct RestProxy {
+    pub door: Door,
+    pub server: playhouse_proxy::ProxyConfig,
 }
 
 #[derive(Debug, Clone)]
@@ -208,6 +215,18 @@ impl Config {
                     ..playhouse_grpc::GrpcConfig::default()
                 },
             },
+            rest_proxy: RestProxy {
+                door: read.door("rest_proxy")?,
+                server: playhouse_proxy::ProxyConfig {
+                    connections_max: read.number("rest_proxy.connections_max", 1, 100_000)?,
+                    request_bytes_max: read.size("rest_proxy.request_bytes_max")?,
+                    memory_bytes: read.size("rest_proxy.memory")?,
+                    broker_connections: read.number("rest_proxy.broker_connections", 1, 1_000)?,
+                    consumers_max: read.number("rest_proxy.consumers_max", 1, 10_000)?,
+                    consumer_idle_timeout: read.duration("rest_proxy.consumer_idle_timeout")?,
+                    records_bytes_max: read.size("rest_proxy.records_bytes_max")?,
+                },
+            },
             postgres: read.door("postgres")?,
             redis: read.door("redis")?,
             admin: read.door("admin")?,
@@ -296,11 +315,12 @@ impl Config {
     }
 
     /// Every door with the name of its section.
-    pub fn doors(&self) -> [(&'static str, Door); 6] {
+    pub fn doors(&self) -> [(&'static str, Door); 7] {
         [
             ("ingest", self.ingest.door),
             ("kafka", self.kafka.door),
             ("grpc", self.grpc.door),
+            ("rest_proxy", self.rest_proxy.door),
             ("postgres", self.postgres),
             ("redis", self.redis),
             ("admin", self.admin),

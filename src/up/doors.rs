@@ -1,6 +1,6 @@
 //! The doors: bound first, so that a busy port stops nothing half-way; served last, once everything behind them stands.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +39,7 @@ pub struct Listeners {
     ingest: TcpListener,
     kafka: TcpListener,
     grpc: TcpListener,
+    rest_proxy: TcpListener,
     postgres: TcpListener,
     redis: TcpListener,
     admin: TcpListener,
@@ -50,6 +51,7 @@ impl Listeners {
             ingest: bind("ingest", config.ingest.door).await?,
             kafka: bind("kafka", config.kafka.door).await?,
             grpc: bind("grpc", config.grpc.door).await?,
+            rest_proxy: bind("rest_proxy", config.rest_proxy.door).await?,
             postgres: bind("postgres", config.postgres).await?,
             redis: bind("redis", config.redis).await?,
             admin: bind("admin", config.admin).await?,
@@ -90,7 +92,7 @@ impl Listeners {
         doors.tasks.spawn(playhouse_http::serve(self.ingest, router, options, stop.clone()));
         doors.opened("ingest", format!("http://{address}/events"), "POST events: an object, an array or NDJSON");
 
-        let address = self.kafka.local_addr()?;
+        let kafka_address = self.kafka.local_addr()?;
         let new_topic = super::new_topic(config, TimestampType::CreateTime);
         let pipeline_topics = house.pipeline_topics.clone();
         let kafka_config = KafkaConfig { new_topic, pipeline_topics, ..config.kafka.server.clone() };
@@ -103,7 +105,7 @@ impl Listeners {
                 tracing::error!("the Kafka door failed: {error}");
             }
         });
-        doors.opened("kafka", address.to_string(), "any Kafka client");
+        doors.opened("kafka", kafka_address.to_string(), "any Kafka client");
 
         let address = self.grpc.local_addr()?;
         let in_flight_bytes = config.limits.in_flight_bytes;
@@ -115,6 +117,16 @@ impl Listeners {
             }
         });
         doors.opened("grpc", address.to_string(), "playhouse.v1.Ingest, with reflection");
+
+        let address = self.rest_proxy.local_addr()?;
+        let brokers = reachable(kafka_address).to_string();
+        let proxy = playhouse_proxy::serve(self.rest_proxy, brokers, config.rest_proxy.server.clone(), stop.clone());
+        doors.tasks.spawn(async move {
+            if let Err(error) = proxy.await {
+                tracing::error!("the REST proxy failed: {error}");
+            }
+        });
+        doors.opened("rest_proxy", format!("http://{address}/topics"), "Kafka over HTTP");
 
         let address = self.postgres.local_addr()?;
         let mut pg_config = PgConfig::new(house.data.join("spill"));
@@ -147,7 +159,7 @@ impl Listeners {
     }
 }
 
-const NAMES: [&str; 6] = ["ingest", "kafka", "grpc", "postgres", "redis", "admin"];
+const NAMES: [&str; 7] = ["ingest", "kafka", "grpc", "rest_proxy", "postgres", "redis", "admin"];
 /// Of all running SQL statements; beyond it they spill to the data directory.
 const QUERY_MEMORY_BYTES: usize = 128 << 20;
 const BAD_ROWS_PER_PAGE: usize = 1_000;
@@ -169,7 +181,7 @@ impl Doors {
         println!("Playhouse is up after {} ms.", took.as_millis());
         let width = self.lines.iter().map(|(_, address, _)| address.len()).max().unwrap_or(0);
         for (name, address, about) in &self.lines {
-            println!("  {name:<9} {address:<width$}  {about}");
+            println!("  {name:<10} {address:<width$}  {about}");
         }
     }
 
@@ -199,6 +211,12 @@ async fn bind(name: &str, door: Door) -> Result<TcpListener> {
             Err(error).with_context(|| format!("cannot listen on {address} (settings {name}.host and {name}.port)"))
         }
     }
+}
+
+/// Where this machine reaches a door that listens on all its addresses.
+fn reachable(bound: SocketAddr) -> SocketAddr {
+    let loopback: IpAddr = if bound.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+    if bound.ip().is_unspecified() { (loopback, bound.port()).into() } else { bound }
 }
 
 fn catalog(house: &House<'_>) -> Catalog {

@@ -13,8 +13,8 @@ use crate::error::check;
 use crate::{Error, text};
 
 const PORT: u16 = 9092;
-const PAUSE: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(2);
+pub(crate) const PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const PAUSE_MAX: Duration = Duration::from_secs(2);
 const FIND_COORDINATOR: Versions = (0, 3);
 pub(crate) const METADATA: Versions = (1, 9);
 
@@ -54,6 +54,50 @@ pub struct Client {
     connections: HashMap<String, Connection>,
     brokers: HashMap<i32, String>,
     controller: i32,
+    cluster: Option<String>,
+}
+
+/// Again and again, with pauses, until it works, cannot work, or patience is over.
+///
+/// A macro, because a function that takes an async closure is no future that may be sent between threads.
+macro_rules! retry {
+    ($this:expr, $client:ident => $act:expr) => {{
+        let mut attempts = $crate::client::Attempts::new(&$this.options);
+        loop {
+            let done: Result<_, $crate::Error> = {
+                let $client = &mut *$this;
+                async { $act }.await
+            };
+            match done {
+                Err(error) if attempts.another(&mut *$this, &error).await => {}
+                done => break done,
+            }
+        }
+    }};
+}
+pub(crate) use retry;
+
+pub(crate) struct Attempts {
+    deadline: Instant,
+    pause: Duration,
+}
+
+impl Attempts {
+    pub(crate) fn new(options: &Options) -> Attempts {
+        Attempts { deadline: Instant::now() + options.patience, pause: PAUSE }
+    }
+
+    /// Pauses and answers yes, if another attempt may help and there is time for it.
+    pub(crate) async fn another(&mut self, client: &mut Client, error: &Error) -> bool {
+        if !error.may_pass() || Instant::now() + self.pause >= self.deadline {
+            return false;
+        }
+        sleep(self.pause).await;
+        self.pause = (2 * self.pause).min(PAUSE_MAX);
+        // Leaders and coordinators may have moved.
+        let _ = client.look_around().await;
+        true
+    }
 }
 
 impl Client {
@@ -65,7 +109,7 @@ impl Client {
             return Err(Error::Address(String::new()));
         }
         let (connections, brokers) = (HashMap::new(), HashMap::new());
-        let mut client = Client { bootstrap, options, connections, brokers, controller: -1 };
+        let mut client = Client { bootstrap, options, connections, brokers, controller: -1, cluster: None };
         client.look_around().await?;
         Ok(client)
     }
@@ -75,19 +119,42 @@ impl Client {
         self.brokers.iter().map(|(id, address)| (*id, address.as_str()))
     }
 
+    /// -1 where the cluster has none for the moment.
+    pub fn controller(&self) -> i32 {
+        self.controller
+    }
+
+    /// `None` where the brokers are too old to tell.
+    pub fn cluster_id(&self) -> Option<&str> {
+        self.cluster.as_deref()
+    }
+
     pub(crate) async fn call<R: Request>(
         &mut self,
         to: To<'_>,
         versions: Versions,
         request: &R,
     ) -> Result<R::Response, Error> {
+        self.call_within(self.options.request_timeout, to, versions, request).await
+    }
+
+    /// For requests that a broker may take its time to answer.
+    pub(crate) async fn call_within<R: Request>(
+        &mut self,
+        timeout: Duration,
+        to: To<'_>,
+        versions: Versions,
+        request: &R,
+    ) -> Result<R::Response, Error> {
         let address = self.address_of(to).await?;
-        let timeout = self.options.request_timeout;
-        let connection = self.connection(&address).await?;
+        self.connection(&address).await?;
+        // Out of the map while it waits: if nobody waits for the answer any more, it goes with the connection, and is
+        // not taken for the answer to the next request.
+        let mut connection = self.connections.remove(&address).expect("it was just opened");
         let answer = connection.call(versions, request, timeout).await;
-        if let Err(Error::Io { .. } | Error::Timeout { .. } | Error::Protocol { .. }) = &answer {
-            // What is left of it belongs to no request any more.
-            self.connections.remove(&address);
+        let broken = matches!(&answer, Err(Error::Io { .. } | Error::Timeout { .. } | Error::Protocol { .. }));
+        if !broken {
+            self.connections.insert(address, connection);
         }
         answer
     }
@@ -96,28 +163,6 @@ impl Client {
     pub(crate) async fn knows<R: Request>(&mut self, to: To<'_>, versions: Versions) -> Result<bool, Error> {
         let address = self.address_of(to).await?;
         Ok(self.connection(&address).await?.version::<R>(versions).is_some())
-    }
-
-    /// Again and again, with pauses, until it works, cannot work, or patience is over.
-    pub(crate) async fn retry<T>(
-        &mut self,
-        mut act: impl AsyncFnMut(&mut Client) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let deadline = Instant::now() + self.options.patience;
-        let mut pause = PAUSE;
-        loop {
-            let error = match act(self).await {
-                Err(error) if error.may_pass() => error,
-                done => return done,
-            };
-            if Instant::now() + pause >= deadline {
-                return Err(error);
-            }
-            sleep(pause).await;
-            pause = (2 * pause).min(PAUSE_MAX);
-            // Leaders and coordinators may have moved.
-            let _ = self.look_around().await;
-        }
     }
 
     async fn address_of(&mut self, to: To<'_>) -> Result<String, Error> {
@@ -158,7 +203,7 @@ impl Client {
     }
 
     /// Learns the brokers from the first that answers.
-    async fn look_around(&mut self) -> Result<(), Error> {
+    pub async fn look_around(&mut self) -> Result<(), Error> {
         let addresses: Vec<String> = self.brokers.values().chain(&self.bootstrap).cloned().collect();
         // No topics.
         let request = MetadataRequest::default().with_topics(Some(Vec::new()));
@@ -166,18 +211,23 @@ impl Client {
         let mut failure = None;
         for address in addresses {
             let asked = match self.connection(&address).await {
-                Ok(connection) => connection.call(METADATA, &request, timeout).await,
+                Ok(_) => {
+                    let mut connection = self.connections.remove(&address).expect("it was just opened");
+                    let answer = connection.call(METADATA, &request, timeout).await;
+                    answer.map(|answer| (answer, connection))
+                }
                 Err(error) => Err(error),
             };
             match asked {
-                Ok(answer) => {
+                Ok((answer, connection)) => {
+                    self.connections.insert(address, connection);
                     let brokers = answer.brokers.iter().map(|it| (it.node_id.0, format!("{}:{}", &*it.host, it.port)));
                     self.brokers = brokers.collect();
                     self.controller = answer.controller_id.0;
+                    self.cluster = answer.cluster_id.map(|id| id.to_string());
                     return Ok(());
                 }
                 Err(error) => {
-                    self.connections.remove(&address);
                     failure.get_or_insert(error);
                 }
             }

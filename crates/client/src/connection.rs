@@ -1,6 +1,7 @@
 //! A connection to one broker: what it can do is asked first, then requests go one at a time.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -35,7 +36,7 @@ impl Connection {
         let stream = timeout(patience, TcpStream::connect(address))
             .await
             .map_err(|_| Error::Timeout { address: address.to_owned(), after: patience })?
-            .map_err(|cause| Error::Connect { address: address.to_owned(), cause })?;
+            .map_err(|cause| Error::Connect { address: address.to_owned(), cause: Arc::new(cause) })?;
         let _ = stream.set_nodelay(true);
         let mut connection = Connection {
             address: address.to_owned(),
@@ -107,7 +108,7 @@ impl Connection {
     }
 
     async fn send_and_receive(&mut self, frame: &[u8]) -> Result<Bytes, Error> {
-        let failed = |cause| Error::Io { address: self.address.clone(), cause };
+        let failed = |cause| Error::Io { address: self.address.clone(), cause: Arc::new(cause) };
         self.stream.write_all(frame).await.map_err(failed)?;
         let length = self.stream.read_i32().await.map_err(failed)?;
         let length = usize::try_from(length).ok().filter(|length| *length <= RESPONSE_BYTES_MAX);

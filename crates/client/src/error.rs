@@ -1,18 +1,19 @@
 //! What can go wrong, and whether trying again may help.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::ResponseError;
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     #[error("{0:?} is not HOST:PORT")]
     Address(String),
     #[error("cannot reach a broker at {address}: {cause}")]
-    Connect { address: String, cause: io::Error },
+    Connect { address: String, cause: Arc<io::Error> },
     #[error("the connection to {address} failed: {cause}")]
-    Io { address: String, cause: io::Error },
+    Io { address: String, cause: Arc<io::Error> },
     #[error("{address} did not answer within {} s", .after.as_secs())]
     Timeout { address: String, after: Duration },
     #[error("the broker at {address} does not know {api} in a version this client speaks")]
@@ -39,7 +40,8 @@ impl Error {
         }
     }
 
-    pub(crate) fn may_pass(&self) -> bool {
+    /// Whether trying again later may help.
+    pub fn may_pass(&self) -> bool {
         match self {
             Error::Connect { .. } | Error::Io { .. } | Error::Timeout { .. } => true,
             // A topic that was only just made is unknown for a moment; one that is not there is told at once.

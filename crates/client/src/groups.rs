@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use bytes::{Buf, Bytes};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_protocol::messages::*;
 
-use crate::client::To;
+use crate::client::{To, retry};
 use crate::connection::Versions;
 use crate::error::check;
+use crate::member::protocol::read_assignment;
 use crate::{Client, Error, group_id, text, topic_name};
 
 const LIST_GROUPS: Versions = (0, 5);
@@ -53,7 +53,7 @@ pub struct Committed {
 impl Client {
     /// The groups of all brokers, by id.
     pub async fn groups(&mut self) -> Result<Vec<Listed>, Error> {
-        self.retry(async |client| client.list_groups().await).await
+        retry!(self, client => client.list_groups().await)
     }
 
     async fn list_groups(&mut self) -> Result<Vec<Listed>, Error> {
@@ -72,7 +72,7 @@ impl Client {
     }
 
     pub async fn group(&mut self, id: &str) -> Result<Group, Error> {
-        self.retry(async |client| client.describe_group(id).await).await
+        retry!(self, client => client.describe_group(id).await)
     }
 
     async fn describe_group(&mut self, id: &str) -> Result<Group, Error> {
@@ -100,7 +100,7 @@ impl Client {
             id: it.member_id.to_string(),
             client_id: it.client_id.to_string(),
             host: it.client_host.to_string(),
-            assignment: assignment(it.member_assignment),
+            assignment: read_assignment(it.member_assignment),
         });
         Ok(Group {
             id: id.to_owned(),
@@ -113,7 +113,7 @@ impl Client {
     /// What a group has committed, by topic and partition.
     pub async fn committed(&mut self, id: &str) -> Result<BTreeMap<(String, i32), Committed>, Error> {
         let request = OffsetFetchRequest::default().with_group_id(group_id(id)).with_topics(None);
-        self.retry(async |client| {
+        retry!(self, client => {
             let answer = client.call(To::CoordinatorOf(id), OFFSET_FETCH, &request).await?;
             check(answer.error_code, || group_named(id), None)?;
             let mut committed = BTreeMap::new();
@@ -127,11 +127,20 @@ impl Client {
             }
             Ok(committed)
         })
-        .await
     }
 
     /// Commits offsets for a group that has no members.
     pub async fn commit(&mut self, id: &str, offsets: &BTreeMap<(String, i32), i64>) -> Result<(), Error> {
+        self.commit_as(id, "", -1, offsets).await
+    }
+
+    pub(crate) async fn commit_as(
+        &mut self,
+        id: &str,
+        member: &str,
+        generation: i32,
+        offsets: &BTreeMap<(String, i32), i64>,
+    ) -> Result<(), Error> {
         let mut topics: BTreeMap<&str, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
         for ((topic, index), offset) in offsets {
             let it = OffsetCommitRequestPartition::default()
@@ -145,14 +154,14 @@ impl Client {
         });
         let request = OffsetCommitRequest::default()
             .with_group_id(group_id(id))
-            .with_generation_id_or_member_epoch(-1)
+            .with_generation_id_or_member_epoch(generation)
+            .with_member_id(text(member))
             .with_topics(topics.collect());
-        self.retry(async |client| {
+        retry!(self, client => {
             let answer = client.call(To::CoordinatorOf(id), OFFSET_COMMIT, &request).await?;
             let mut answers = answer.topics.iter().flat_map(|it| &it.partitions);
             answers.try_for_each(|it| check(it.error_code, || group_named(id), None))
         })
-        .await
     }
 }
 
@@ -178,40 +187,5 @@ fn of_newer(id: &str, group: consumer_group_describe_response::DescribedGroup) -
         state: group.group_state.to_string(),
         assignor: group.assignor_name.to_string(),
         members: members.collect(),
-    }
-}
-
-/// A classic member's assignment (`ConsumerProtocolAssignment`), as far as it can be read.
-fn assignment(mut bytes: Bytes) -> Vec<(String, i32)> {
-    let mut places = Vec::new();
-    let mut read = || -> Option<()> {
-        bytes.try_get_i16().ok()?;
-        for _ in 0..bytes.try_get_i32().ok()? {
-            let length = usize::try_from(bytes.try_get_i16().ok()?).ok()?;
-            if length > bytes.len() {
-                return None;
-            }
-            let topic = String::from_utf8(bytes.split_to(length).to_vec()).ok()?;
-            for _ in 0..bytes.try_get_i32().ok()? {
-                places.push((topic.clone(), bytes.try_get_i32().ok()?));
-            }
-        }
-        Some(())
-    };
-    let _ = read();
-    places
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_assignment_is_read_as_far_as_it_goes() {
-        let bytes = Bytes::from_static(b"\0\x01\0\0\0\x01\0\x01t\0\0\0\x02\0\0\0\0\0\0\0\x05\xff\xff\xff\xff");
-        assert_eq!(assignment(bytes.clone()), [("t".to_owned(), 0), ("t".to_owned(), 5)]);
-        for cut in 0..bytes.len() {
-            assert!(assignment(bytes.slice(..cut)).len() <= 2);
-        }
     }
 }

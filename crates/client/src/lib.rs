@@ -1,9 +1,9 @@
-//! A small Kafka client, for people rather than for load: it speaks to any broker since Kafka 2.1.
+//! A small Kafka client, for people and the REST proxy rather than for load: it speaks to any broker since Kafka 2.1.
 //!
 //! - `connection`: one broker, one request at a time, with the version both sides know;
 //! - [`Client`]: which broker to ask (any, the controller, a partition's leader, a group's coordinator), and trying again
 //!   until a deadline where the broker says that this may help;
-//! - one file per subject: [`topics`], [`groups`], [`offsets`], [`produce`], [`fetch`].
+//! - one file per subject: [`topics`], [`groups`], [`offsets`], [`produce`], [`fetch`]; [`member`]: being in a group.
 //!
 //! Record batches are the log's own codec. It knows nothing of Playhouse's server, schemas or SQL.
 
@@ -12,6 +12,7 @@ mod connection;
 mod error;
 pub mod fetch;
 pub mod groups;
+pub mod member;
 pub mod offsets;
 pub mod produce;
 pub mod topics;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::{BrokerId, ListOffsetsRequest};
 
-use crate::client::To;
+use crate::client::{To, retry};
 use crate::connection::Versions;
 use crate::error::check;
 use crate::topics::Topic;
@@ -25,11 +25,11 @@ pub enum At {
 impl Client {
     /// One offset per partition.
     pub async fn offsets(&mut self, topic: &str, at: At) -> Result<BTreeMap<i32, i64>, Error> {
-        let found = self.retry(async |client| client.list_offsets(topic, at).await).await?;
+        let found = retry!(self, client => client.list_offsets(topic, at).await)?;
         if found.values().all(|offset| *offset >= 0) {
             return Ok(found);
         }
-        let ends = self.retry(async |client| client.list_offsets(topic, At::Latest).await).await?;
+        let ends = retry!(self, client => client.list_offsets(topic, At::Latest).await)?;
         Ok(found.into_iter().map(|(index, offset)| (index, if offset < 0 { ends[&index] } else { offset })).collect())
     }
 

@@ -1,15 +1,18 @@
 //! Topics: what there is, made, changed and deleted.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use kafka_protocol::ResponseError;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::*;
+use tokio::time::sleep;
 
-use crate::client::{METADATA, To};
+use crate::client::{METADATA, To, retry};
 use crate::connection::Versions;
 use crate::error::check;
 use crate::{Client, Error, text, topic_name};
@@ -23,6 +26,8 @@ const INCREMENTAL_ALTER_CONFIGS: Versions = (0, 1);
 const TOPIC: i8 = 2;
 /// `ConfigSource`: set on this topic.
 const SET_ON_TOPIC: i8 = 1;
+/// Making a topic takes a broker about so long.
+const MAKING_PAUSE: Duration = Duration::from_millis(300);
 const SET: i8 = 0;
 const DELETE: i8 = 1;
 
@@ -51,26 +56,90 @@ pub struct Setting {
     pub value: Option<String>,
     /// Set on this topic, not a default.
     pub set: bool,
+    pub source: Source,
+    pub read_only: bool,
+    pub sensitive: bool,
+    /// Where else it is set, the one in force first.
+    pub synonyms: Vec<Synonym>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Synonym {
+    pub name: String,
+    pub value: Option<String>,
+    pub source: Source,
+}
+
+/// Where a setting has its value from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    Topic,
+    DynamicBroker,
+    DynamicDefaultBroker,
+    StaticBroker,
+    Default,
+    Unknown,
+}
+
+impl Source {
+    /// `ConfigSource`
+    fn of(code: i8) -> Source {
+        match code {
+            SET_ON_TOPIC => Source::Topic,
+            2 => Source::DynamicBroker,
+            3 => Source::DynamicDefaultBroker,
+            4 => Source::StaticBroker,
+            5 => Source::Default,
+            _ => Source::Unknown,
+        }
+    }
+}
+
+/// A topic to be made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NewTopic {
+    pub name: String,
+    /// `None` leaves it to the broker's default, as below.
+    pub partitions: Option<i32>,
+    pub replication_factor: Option<i16>,
+    pub settings: Vec<(String, String)>,
+    /// Not made: only whether it could be is asked.
+    pub only_checked: bool,
 }
 
 impl Client {
     /// All topics, by name.
     pub async fn topics(&mut self) -> Result<Vec<Topic>, Error> {
-        self.retry(async |client| client.metadata(None).await).await
+        retry!(self, client => client.metadata(None, false).await)
     }
 
     pub async fn topic(&mut self, name: &str) -> Result<Topic, Error> {
         let names = [name.to_owned()];
-        let mut topics = self.retry(async |client| client.metadata(Some(&names)).await).await?;
+        let mut topics = retry!(self, client => client.metadata(Some(&names), false).await)?;
         topics.pop().ok_or_else(|| Error::refused(topic_named(name), 3, None))
     }
 
-    /// `None` asks for all. Topics are not made by asking.
-    async fn metadata(&mut self, names: Option<&[String]>) -> Result<Vec<Topic>, Error> {
+    /// As [`Client::topic`], but a broker that makes topics when they are first asked for may make this one.
+    pub async fn topic_or_new(&mut self, name: &str) -> Result<Topic, Error> {
+        let names = [name.to_owned()];
+        let asked = retry!(self, client => client.metadata(Some(&names), true).await);
+        match asked {
+            // Some say so while they make it.
+            Err(error) if error.code() == Some(ResponseError::UnknownTopicOrPartition) => {
+                sleep(MAKING_PAUSE).await;
+                self.topic(name).await
+            }
+            Err(error) => Err(error),
+            Ok(mut topics) => topics.pop().ok_or_else(|| Error::refused(topic_named(name), 3, None)),
+        }
+    }
+
+    /// `None` asks for all. Topics are not made by asking, unless `make` says so.
+    async fn metadata(&mut self, names: Option<&[String]>, make: bool) -> Result<Vec<Topic>, Error> {
         let asked = names.map(|names| {
             names.iter().map(|name| MetadataRequestTopic::default().with_name(Some(topic_name(name)))).collect()
         });
-        let request = MetadataRequest::default().with_topics(asked).with_allow_auto_topic_creation(false);
+        let request = MetadataRequest::default().with_topics(asked).with_allow_auto_topic_creation(make);
         // Before version 4 a broker may make what it is asked for.
         let versions = if names.is_some() { (4, METADATA.1) } else { METADATA };
         let answer = self.call(To::Any, versions, &request).await?;
@@ -96,44 +165,40 @@ impl Client {
         Ok(topics)
     }
 
-    /// `None` leaves partitions or replicas to the broker's default.
-    pub async fn create_topic(
-        &mut self,
-        name: &str,
-        partitions: Option<i32>,
-        replication_factor: Option<i16>,
-        settings: &[(String, String)],
-    ) -> Result<(), Error> {
-        let settings = settings
+    pub async fn create_topic(&mut self, new: &NewTopic) -> Result<(), Error> {
+        let name = new.name.as_str();
+        let settings = new
+            .settings
             .iter()
             .map(|(name, value)| CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value))));
         let topic = CreatableTopic::default()
             .with_name(topic_name(name))
-            .with_num_partitions(partitions.unwrap_or(-1))
-            .with_replication_factor(replication_factor.unwrap_or(-1))
+            .with_num_partitions(new.partitions.unwrap_or(-1))
+            .with_replication_factor(new.replication_factor.unwrap_or(-1))
             .with_configs(settings.collect());
         let timeout_ms = self.options.request_timeout.as_millis() as i32;
-        let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(timeout_ms);
-        self.retry(async |client| {
+        let request = CreateTopicsRequest::default()
+            .with_topics(vec![topic])
+            .with_timeout_ms(timeout_ms)
+            .with_validate_only(new.only_checked);
+        retry!(self, client => {
             let answer = client.call(To::Controller, CREATE_TOPICS, &request).await?;
             answer
                 .topics
                 .iter()
                 .try_for_each(|it| check(it.error_code, || topic_named(name), it.error_message.as_deref()))
         })
-        .await
     }
 
     pub async fn delete_topic(&mut self, name: &str) -> Result<(), Error> {
         let timeout_ms = self.options.request_timeout.as_millis() as i32;
         let request =
             DeleteTopicsRequest::default().with_topic_names(vec![topic_name(name)]).with_timeout_ms(timeout_ms);
-        self.retry(async |client| {
+        retry!(self, client => {
             let answer = client.call(To::Controller, DELETE_TOPICS, &request).await?;
             let mut answers = answer.responses.iter();
             answers.try_for_each(|it| check(it.error_code, || topic_named(name), it.error_message.as_deref()))
         })
-        .await
     }
 
     /// Raises the number of partitions to `total`.
@@ -142,12 +207,11 @@ impl Client {
             CreatePartitionsTopic::default().with_name(topic_name(name)).with_count(total).with_assignments(None);
         let timeout_ms = self.options.request_timeout.as_millis() as i32;
         let request = CreatePartitionsRequest::default().with_topics(vec![topic]).with_timeout_ms(timeout_ms);
-        self.retry(async |client| {
+        retry!(self, client => {
             let answer = client.call(To::Controller, CREATE_PARTITIONS, &request).await?;
             let mut answers = answer.results.iter();
             answers.try_for_each(|it| check(it.error_code, || topic_named(name), it.error_message.as_deref()))
         })
-        .await
     }
 
     /// Every setting of a topic, by name.
@@ -156,8 +220,8 @@ impl Client {
             .with_resource_type(TOPIC)
             .with_resource_name(text(topic))
             .with_configuration_keys(None);
-        let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
-        self.retry(async |client| {
+        let request = DescribeConfigsRequest::default().with_resources(vec![resource]).with_include_synonyms(true);
+        retry!(self, client => {
             let answer = client.call(To::Any, DESCRIBE_CONFIGS, &request).await?;
             let mut settings = Vec::new();
             for result in answer.results {
@@ -166,12 +230,23 @@ impl Client {
                     name: it.name.to_string(),
                     value: it.value.map(|value| value.to_string()),
                     set: it.config_source == SET_ON_TOPIC,
+                    source: Source::of(it.config_source),
+                    read_only: it.read_only,
+                    sensitive: it.is_sensitive,
+                    synonyms: it
+                        .synonyms
+                        .into_iter()
+                        .map(|it| Synonym {
+                            name: it.name.to_string(),
+                            value: it.value.map(|value| value.to_string()),
+                            source: Source::of(it.source),
+                        })
+                        .collect(),
                 }));
             }
             settings.sort_by(|one, other| one.name.cmp(&other.name));
             Ok(settings)
         })
-        .await
     }
 
     /// Sets what has a value, and puts the rest back to its default.
@@ -191,12 +266,11 @@ impl Client {
             .with_resource_name(text(topic))
             .with_configs(configs.collect());
         let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
-        self.retry(async |client| {
+        retry!(self, client => {
             let answer = client.call(To::Any, INCREMENTAL_ALTER_CONFIGS, &request).await?;
             let mut answers = answer.responses.iter();
             answers.try_for_each(|it| check(it.error_code, || topic_named(topic), it.error_message.as_deref()))
         })
-        .await
     }
 }
 

@@ -1,10 +1,12 @@
-//! Reads a request body into one buffer: as it arrives, decompressed on the way, within limits of size, memory and time.
+//! Reads a request body into one buffer: as it arrives, decompressed on the way, within limits of size, memory and time;
+//! and a response's body that gives back what its request held.
 
 use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
 use http_body_util::BodyExt;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Instant, timeout_at};
 
 use crate::Problem;
@@ -42,13 +44,13 @@ impl Default for BodyLimits {
 
 /// A body and its share of the budget, to be kept until nothing of the request is in memory any more.
 #[derive(Debug)]
-pub(crate) struct Received {
+pub struct Received {
     pub bytes: Bytes,
     pub lease: Lease,
 }
 
 /// `announced` is the Content-Length.
-pub(crate) async fn receive(
+pub async fn receive(
     mut body: Body,
     announced: Option<usize>,
     encoding: Encoding,
@@ -118,4 +120,36 @@ fn too_slow(received: usize, elapsed: Duration, limits: &BodyLimits) -> Problem 
         )
     };
     Problem::timeout(detail)
+}
+
+/// A response that keeps its request's share of the budget until it is handed to the socket.
+pub struct LeasedBody {
+    bytes: Option<Bytes>,
+    _lease: Lease,
+}
+
+impl LeasedBody {
+    pub fn new(bytes: Bytes, lease: Lease) -> LeasedBody {
+        LeasedBody { bytes: Some(bytes), _lease: lease }
+    }
+}
+
+impl HttpBody for LeasedBody {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        std::task::Poll::Ready(self.bytes.take().map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+    }
 }

@@ -11,7 +11,7 @@ pub struct ByteBudget {
 
 /// The request has to be refused for now: its next bytes do not fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct OverBudget;
+pub struct OverBudget;
 
 impl ByteBudget {
     pub fn new(limit_bytes: usize) -> Arc<ByteBudget> {
@@ -30,21 +30,21 @@ impl ByteBudget {
         bytes <= self.limit.saturating_sub(self.used_bytes())
     }
 
-    pub(crate) fn lease(self: &Arc<Self>) -> Lease {
+    pub fn lease(self: &Arc<Self>) -> Lease {
         Lease { budget: self.clone(), held: 0 }
     }
 }
 
 /// What one request holds of the budget; given back on drop.
 #[derive(Debug)]
-pub(crate) struct Lease {
+pub struct Lease {
     budget: Arc<ByteBudget>,
     held: usize,
 }
 
 impl Lease {
     /// Holds `bytes` in all. Never waits: two half-read requests waiting for each other would wait for ever.
-    pub(crate) fn hold(&mut self, bytes: usize) -> Result<(), OverBudget> {
+    pub fn hold(&mut self, bytes: usize) -> Result<(), OverBudget> {
         if bytes > self.held {
             let more = bytes - self.held;
             let limit = self.budget.limit;

@@ -17,14 +17,14 @@ const GZIP_STATE_BYTES: usize = 80 << 10;
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Encoding {
+pub enum Encoding {
     Identity,
     Gzip,
     Zstd,
 }
 
 impl Encoding {
-    pub(crate) fn of(headers: &HeaderMap) -> Result<Encoding, Problem> {
+    pub fn of(headers: &HeaderMap) -> Result<Encoding, Problem> {
         let mut found = Encoding::Identity;
         for value in headers.get_all(header::CONTENT_ENCODING) {
             let text = value.to_str().map_err(|_| unsupported(format!("content-encoding {value:?} is not text")))?;
@@ -44,7 +44,7 @@ impl Encoding {
         Ok(found)
     }
 
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Encoding::Identity => "identity",
             Encoding::Gzip => "gzip",

@@ -20,7 +20,8 @@ mod request_id;
 mod serve;
 mod stall;
 
-pub use body::BodyLimits;
-pub use budget::ByteBudget;
+pub use body::{BodyLimits, LeasedBody, Received, receive};
+pub use budget::{ByteBudget, Lease, OverBudget};
+pub use encoding::Encoding;
 pub use problem::Problem;
 pub use serve::{ServeOptions, serve};

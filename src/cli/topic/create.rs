@@ -1,6 +1,7 @@
 //! `playhouse topic create`
 
 use anyhow::Result;
+use playhouse_client::topics::NewTopic;
 
 use crate::cli::broker::{BrokerArgs, assignment, print};
 
@@ -27,7 +28,14 @@ pub struct Args {
 
 pub async fn run(args: Args) -> Result<()> {
     let mut client = args.broker.connect().await?;
-    let made = client.create_topic(&args.topic, args.partitions, args.replication_factor, &args.set).await;
+    let new = NewTopic {
+        name: args.topic.clone(),
+        partitions: args.partitions,
+        replication_factor: args.replication_factor,
+        settings: args.set.clone(),
+        only_checked: false,
+    };
+    let made = client.create_topic(&new).await;
     match made {
         Ok(()) => print(&format!("made topic {}", args.topic)),
         Err(error)

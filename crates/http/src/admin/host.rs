@@ -1,13 +1,14 @@
-//! Which `Host` and `Origin` headers the admin door answers to.
+//! Which `Host` and `Origin` headers the admin door, and others by [`this_machine_only`], answer to.
 //!
 //! A web page anywhere can make its visitor's browser ask `localhost` (cross-site request forgery), and a name that
 //! resolves to 127.0.0.1 lets the page read the answer too (DNS rebinding). Neither can forge these two headers.
 
 use std::net::{IpAddr, SocketAddr};
 
+use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri, Version, header};
-use axum::middleware::Next;
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 
 use crate::Problem;
@@ -50,6 +51,11 @@ impl Policy {
         host.eq_ignore_ascii_case("localhost")
             || address.is_some_and(|address| address.is_loopback() || address == self.bound.ip())
     }
+}
+
+/// A door bound to a loopback address answers to the names of this machine only. `bound` is where it listens.
+pub fn this_machine_only(router: Router, bound: SocketAddr) -> Router {
+    router.layer(middleware::from_fn_with_state(Policy::new(bound), check))
 }
 
 pub(super) async fn check(State(policy): State<Policy>, request: Request, next: Next) -> Response {

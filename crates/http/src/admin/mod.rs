@@ -20,6 +20,7 @@ use playhouse_gate::BadEvents;
 use crate::problem::{Problem, method_not_allowed};
 
 pub use health::Readiness;
+pub use host::this_machine_only;
 pub use metrics::{Kind, Metric};
 
 /// What the binary tells about itself. The callbacks are called per request and must not block.

@@ -13,13 +13,12 @@ use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use playhouse_gate::{Origin, Outcome};
 
 use super::idempotency::{self, Answer, Begun, Fingerprint, Key};
 use super::{IngestDoor, sender};
 use crate::Problem;
-use crate::body::{BUSY_RETRY, Received, receive};
+use crate::body::{BUSY_RETRY, LeasedBody, Received, receive};
 use crate::budget::Lease;
 use crate::encoding::Encoding;
 
@@ -144,7 +143,7 @@ fn response(answer: Answer, lease: Lease) -> Response {
         let applied = [(PREFERENCE_APPLIED, HeaderValue::from_static("return=minimal"))];
         return (StatusCode::NO_CONTENT, applied).into_response();
     }
-    let mut response = Response::new(Body::new(LeasedBody { bytes: Some(answer.body), _lease: lease }));
+    let mut response = Response::new(Body::new(LeasedBody::new(answer.body, lease)));
     *response.status_mut() = answer.status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
@@ -178,32 +177,6 @@ fn check_charset(headers: &HeaderMap) -> Result<(), Problem> {
         }
     }
     Ok(())
-}
-
-/// A response that keeps its request's share of the budget until it is handed to the socket.
-struct LeasedBody {
-    bytes: Option<Bytes>,
-    _lease: Lease,
-}
-
-impl HttpBody for LeasedBody {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
-        _context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        std::task::Poll::Ready(self.bytes.take().map(|bytes| Ok(Frame::data(bytes))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.bytes.is_none()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
-    }
 }
 
 #[cfg(test)]
