@@ -10,7 +10,7 @@
 //! - `validator`: the reference implementation (`jsonschema`) for everything else. It decides and explains.
 //!
 //! For a registry, `formats` parses schemas (Avro so far) and has the text by which it knows them, and `compatibility` says
-//! why data of one cannot be read with another.
+//! why data of one cannot be read with another. [`registry`] is its state: subjects, versions, ids, settings.
 //!
 //! This crate knows nothing of the log, of sockets or of topics, and fetches nothing: a remote `$ref` is an error.
 
@@ -23,6 +23,7 @@ mod validator;
 
 pub mod compatibility;
 pub mod formats;
+pub mod registry;
 
 pub use scan::{Break, Scanned, Verdict};
 pub use text::string_value;
