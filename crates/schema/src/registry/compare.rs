@@ -75,9 +75,12 @@ impl State {
                 messages.push(format!("a schema of type {new} cannot follow one of type {old}; {tail}"));
                 continue;
             }
-            let backward = level.is_backward().then(|| incompatibilities(new, &old)).unwrap_or_default();
-            let forward = level.is_forward().then(|| incompatibilities(&old, new)).unwrap_or_default();
-            let sides = [("the new schema cannot read the old data", backward), ("the old schema cannot read new data", forward)];
+            let backward = if level.is_backward() { incompatibilities(new, &old) } else { Vec::new() };
+            let forward = if level.is_forward() { incompatibilities(&old, new) } else { Vec::new() };
+            let sides = [
+                ("the new schema cannot read the old data", backward),
+                ("the old schema cannot read new data", forward),
+            ];
             for (side, found) in sides {
                 messages.extend(found.iter().map(|it| format!("{side}: {it}; {tail}")));
             }

@@ -76,7 +76,8 @@ impl State {
 
     /// Tombstones. Compaction forgets them, so what remains says which ids were given.
     fn gone(&self, subject: &str, versions: &[i32]) -> Vec<Change> {
-        let gone = versions.iter().map(|version| Change::VersionGone { subject: subject.to_owned(), version: *version });
+        let gone =
+            versions.iter().map(|version| Change::VersionGone { subject: subject.to_owned(), version: *version });
         std::iter::once(Change::MaxId(self.id_max)).chain(gone).collect()
     }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::RegistryError;
 use super::state::{State, Subject, Version};
 use super::types::{Config, Level, Mode, Reference, Registered, VersionSpec, cut};
-use super::RegistryError;
 use crate::formats::{NamedSchema, SCHEMA_BYTES_MAX};
 
 /// Chains and numbers of references beyond these are not followed.
@@ -86,7 +86,8 @@ impl State {
     /// Versions of all subjects whose names begin so, in order.
     pub fn schemas<'a>(&'a self, prefix: &'a str, shown: Shown, latest_only: bool) -> impl Iterator<Item = Place> + 'a {
         self.entries(prefix).flat_map(move |(name, entry)| {
-            let latest = entry.versions.iter().rev().find(|(_, version)| shown.has(version)).map(|(version, _)| *version);
+            let latest =
+                entry.versions.iter().rev().find(|(_, version)| shown.has(version)).map(|(version, _)| *version);
             let seen = entry.versions.iter().filter(move |(_, version)| shown.has(version));
             seen.filter(move |(version, _)| !latest_only || latest == Some(**version))
                 .filter_map(|(version, it)| self.place(name, *version, it))
@@ -129,7 +130,12 @@ impl State {
     }
 
     /// The newest live version whose metadata has all of these properties.
-    pub fn latest_with_metadata(&self, subject: &str, wanted: &[(&str, &str)], shown: Shown) -> Result<Place, RegistryError> {
+    pub fn latest_with_metadata(
+        &self,
+        subject: &str,
+        wanted: &[(&str, &str)],
+        shown: Shown,
+    ) -> Result<Place, RegistryError> {
         let versions = self.versions(subject, shown)?;
         let matches = |place: &Place| {
             let properties = place.schema.metadata.as_ref().map(|metadata| &metadata["properties"]);

@@ -22,12 +22,24 @@ pub enum Change {
         rule_set: Option<Value>,
     },
     /// A version never was.
-    VersionGone { subject: String, version: i32 },
+    VersionGone {
+        subject: String,
+        version: i32,
+    },
     /// All versions up to this one are deleted.
-    SubjectDeleted { subject: String, version: i32 },
+    SubjectDeleted {
+        subject: String,
+        version: i32,
+    },
     /// Of a subject or, without one, of all.
-    Config { subject: Option<String>, config: Option<Config> },
-    Mode { subject: Option<String>, mode: Option<Mode> },
+    Config {
+        subject: Option<String>,
+        config: Option<Config>,
+    },
+    Mode {
+        subject: Option<String>,
+        mode: Option<Mode>,
+    },
     /// Ids up to this one are not given again, though their schemas are gone.
     MaxId(i32),
 }

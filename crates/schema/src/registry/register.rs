@@ -46,6 +46,8 @@ pub(super) struct Candidate {
     pub(super) schema: Schema,
     text: String,
     references: Vec<Reference>,
+    metadata: Option<Value>,
+    rule_set: Option<Value>,
     guid: Uuid,
 }
 
@@ -117,8 +119,8 @@ impl State {
             format: proposal.format,
             text: candidate.text,
             references: candidate.references,
-            metadata: proposal.metadata.clone(),
-            rule_set: proposal.rule_set.clone(),
+            metadata: candidate.metadata,
+            rule_set: candidate.rule_set,
         };
         Ok(Decision { changes: vec![change], answer })
     }
@@ -150,7 +152,8 @@ impl State {
 
     /// After all that ever were, as far as they were not deleted permanently.
     fn next_version(&self, subject: &str) -> i32 {
-        let last = self.subjects.get(subject).and_then(|entry| entry.versions.last()).map_or(0, |(version, _)| *version);
+        let last =
+            self.subjects.get(subject).and_then(|entry| entry.versions.last()).map_or(0, |(version, _)| *version);
         last.saturating_add(1)
     }
 
@@ -167,28 +170,23 @@ impl State {
         }
         if self.text_bytes + candidate.text.len() > limits.text_bytes {
             let limit = limits.text_bytes;
-            return Err(RegistryError::TooLarge(format!("the schemas of all subjects have their limit of {limit} bytes")));
+            return Err(RegistryError::TooLarge(format!(
+                "the schemas of all subjects have their limit of {limit} bytes"
+            )));
         }
         Ok(())
     }
 
     pub(super) fn candidate(&self, subject: &str, proposal: &Proposal) -> Result<Candidate, RegistryError> {
-        let Proposal { format, text, metadata, rule_set, .. } = proposal;
+        let Proposal { format, text, .. } = proposal;
         if text.len() > SCHEMA_BYTES_MAX {
             return Err(RegistryError::TooLarge(format!("the schema has more than {SCHEMA_BYTES_MAX} bytes")));
         }
         if proposal.references.len() > REFERENCES_MAX {
             return Err(RegistryError::TooLarge(format!("the schema has more than {REFERENCES_MAX} references")));
         }
-        for extra in [metadata, rule_set].into_iter().flatten() {
-            if !extra.is_object() {
-                return Err(RegistryError::Invalid("metadata and ruleSet have to be objects".to_owned()));
-            }
-            if extra.to_string().len() > METADATA_BYTES_MAX {
-                let reason = format!("metadata or ruleSet has more than {METADATA_BYTES_MAX} bytes");
-                return Err(RegistryError::TooLarge(reason));
-            }
-        }
+        let metadata = extra("metadata", proposal.metadata.as_ref())?;
+        let rule_set = extra("ruleSet", proposal.rule_set.as_ref())?;
         let references = proposal.references.iter().map(|reference| self.fixed(reference));
         let references = references.collect::<Result<Vec<_>, _>>()?;
         let resolved = self.resolve(&references)?;
@@ -197,7 +195,7 @@ impl State {
         let normalize = proposal.normalize || self.config(Some(subject)).normalize == Some(true);
         let text = if normalize { schema.normalized() } else { schema.canonical().to_owned() };
         let guid = guid_of(*format, &text, &references, metadata.as_ref(), rule_set.as_ref());
-        Ok(Candidate { schema, text, references, guid })
+        Ok(Candidate { schema, text, references, metadata, rule_set, guid })
     }
 
     /// A reference to the latest version, to that version.
@@ -211,7 +209,8 @@ impl State {
             ))
         };
         let subject = subject_name(&reference.subject)?;
-        let version = if reference.version == -1 { VersionSpec::Latest } else { VersionSpec::Number(reference.version) };
+        let version =
+            if reference.version == -1 { VersionSpec::Latest } else { VersionSpec::Number(reference.version) };
         let place = self.version(subject, version, Shown::Live).map_err(nowhere)?;
         Ok(Reference { name: reference.name.clone(), subject: subject.to_owned(), version: place.version })
     }
@@ -225,9 +224,37 @@ impl State {
     }
 }
 
+/// Metadata or rules without what says nothing: clients that read a schema write such members back which were not there.
+fn extra(name: &str, value: Option<&Value>) -> Result<Option<Value>, RegistryError> {
+    let members = match value {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::Object(members)) => members,
+        Some(_) => return Err(RegistryError::Invalid(format!("{name} has to be an object"))),
+    };
+    let says_nothing = |value: &Value| match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(members) => members.is_empty(),
+        _ => false,
+    };
+    let members = members.iter().filter(|(_, value)| !says_nothing(value));
+    let members: serde_json::Map<_, _> = members.map(|(key, value)| (key.clone(), value.clone())).collect();
+    if members.is_empty() {
+        return Ok(None);
+    }
+    let mut value = Value::Object(members);
+    // Where another crate asks serde_json to keep the order of members, identity must not depend on it.
+    value.sort_all_objects();
+    if value.to_string().len() > METADATA_BYTES_MAX {
+        return Err(RegistryError::TooLarge(format!("{name} has more than {METADATA_BYTES_MAX} bytes")));
+    }
+    Ok(Some(value))
+}
+
 /// The formats whose schemas can be registered.
 pub fn supported_formats() -> Vec<Format> {
-    let unsupported = |format| matches!(Schema::parse(format, "", &[]), Err(crate::formats::SchemaError::Unsupported(_)));
+    let unsupported =
+        |format| matches!(Schema::parse(format, "", &[]), Err(crate::formats::SchemaError::Unsupported(_)));
     [Format::Json, Format::Protobuf, Format::Avro].into_iter().filter(|format| !unsupported(*format)).collect()
 }
 

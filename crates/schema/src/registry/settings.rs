@@ -23,8 +23,7 @@ impl State {
             Some(subject) => self.own_config(subject).unwrap_or_default(),
             None => self.global_config,
         };
-        let answer =
-            Config { level: update.level.or(before.level), normalize: update.normalize.or(before.normalize) };
+        let answer = Config { level: update.level.or(before.level), normalize: update.normalize.or(before.normalize) };
         let change = Change::Config { subject: subject.map(str::to_owned), config: Some(answer) };
         Ok(Decision { changes: vec![change], answer })
     }
@@ -54,7 +53,8 @@ impl State {
                 None => self.subject_count() > 0,
             };
             if taken {
-                let reason = "there are schemas already, whose ids an import may contradict: set force=true if that is wanted";
+                let reason =
+                    "there are schemas already, whose ids an import may contradict: set force=true if that is wanted";
                 return Err(RegistryError::NotPermitted(reason.to_owned()));
             }
         }

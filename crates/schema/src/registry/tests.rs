@@ -108,7 +108,10 @@ fn each_level_asks_what_it_says() {
     let (one, two) = (record("R", &["x"]), record("R", &["x", "y?"]));
     let cases = [
         // A field with a default more or less reads and is read both ways.
-        (record("R", &["x", "z?"]), "NONE BACKWARD BACKWARD_TRANSITIVE FORWARD FORWARD_TRANSITIVE FULL FULL_TRANSITIVE"),
+        (
+            record("R", &["x", "z?"]),
+            "NONE BACKWARD BACKWARD_TRANSITIVE FORWARD FORWARD_TRANSITIVE FULL FULL_TRANSITIVE",
+        ),
         // Without a default it is read by the old, and does not read them.
         (record("R", &["x", "z"]), "NONE FORWARD FORWARD_TRANSITIVE"),
         // Readers of both old versions want x.
@@ -142,7 +145,8 @@ fn a_subjects_own_level_goes_before_that_of_all() {
     registry.register("s", &record("R", &["x"])).unwrap();
     registry.level(Some("s"), Level::Full);
     registry.level(None, Level::None);
-    assert_eq!(registry.fits("s", &record("Q", &[])).len(), 2);
+    // Two names both ways, and a field that the old schema needs.
+    assert_eq!(registry.fits("s", &record("Q", &[])).len(), 3);
     assert_eq!(registry.state.config(Some("s")).level, Some(Level::Full));
     let deleted = registry.state.delete_config(Some("s"));
     assert_eq!(registry.take(deleted).unwrap().level, Some(Level::Full));
@@ -247,9 +251,27 @@ fn an_import_brings_its_ids() {
 }
 
 #[test]
+fn what_is_empty_in_metadata_makes_no_other_schema() {
+    let mut registry = Registry::new();
+    let with = |metadata| Proposal { metadata: Some(metadata), ..Proposal::new(Format::Avro, record("R", &["x"])) };
+    let plain = registry.register("s", &record("R", &["x"])).unwrap();
+    let empty = serde_json::json!({"properties": {}, "tags": null, "sensitive": []});
+    assert_eq!(registry.propose("s", &with(empty)), Ok(plain));
+    let owned = serde_json::json!({"properties": {"owner": "a"}, "sensitive": []});
+    let marked = registry.propose("s", &with(owned)).unwrap();
+    assert_ne!(marked, plain, "metadata is part of a schema");
+    let metadata = registry.state.by_id(marked.id).unwrap().metadata.clone();
+    assert_eq!(metadata, Some(serde_json::json!({"properties": {"owner": "a"}})));
+    let found = registry.state.latest_with_metadata("s", &[("owner", "a")], Shown::Live).unwrap();
+    assert_eq!(found.version, marked.version);
+    assert_eq!(code(registry.state.latest_with_metadata("s", &[("owner", "b")], Shown::Live)), 40402);
+    assert_eq!(code(registry.propose("s", &with(serde_json::json!("text")))), 42201);
+}
+
+#[test]
 fn limits_hold() {
     let mut registry = Registry::new();
-    registry.limits = Limits { text_bytes: 400, versions_per_subject: 2, subjects: 2 };
+    registry.limits = Limits { text_bytes: 300, versions_per_subject: 2, subjects: 2 };
     registry.level(None, Level::None);
     for text in [record("A", &[]), record("B", &[])] {
         registry.register("s", &text).unwrap();
@@ -314,7 +336,8 @@ fn records_are_those_of_confluents_registry() {
         (r#"{"keytype":"NOOP","magic":0}"#, r#"{"maxId":1}"#),
         (r#"{"keytype":"SCHEMA","subject":"s","version":1,"magic":1}"#, "-"),
     ];
-    let wanted: Vec<(String, String)> = wanted.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+    let wanted: Vec<(String, String)> =
+        wanted.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
     assert_eq!(shown, wanted);
 }
 
@@ -356,7 +379,11 @@ fn everything(state: &State) -> String {
     let mut say = |line: String| text.push_str(&(line + "\n"));
     for subject in state.subjects("", Shown::All) {
         let config = (state.own_config(subject), state.own_mode(subject));
-        say(format!("{subject}: {:?} {:?} {config:?}", state.versions(subject, Shown::All), state.versions(subject, Shown::Live)));
+        say(format!(
+            "{subject}: {:?} {:?} {config:?}",
+            state.versions(subject, Shown::All),
+            state.versions(subject, Shown::Live)
+        ));
         for version in state.versions(subject, Shown::All).unwrap() {
             say(format!("{:?}", state.referenced_by(subject, version, Shown::All)));
         }
