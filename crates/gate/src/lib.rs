@@ -23,4 +23,5 @@ pub use bad::{BAD_EVENTS_TOPIC, BadEvent, BadEvents, BadFilter, BadStats, Groups
 pub use gate::{Counters, Gate, GateConfig, GateError, TopicRule, is_internal};
 pub use outcome::{EventResult, Origin, Outcome, Reason, RequestError, Status};
 pub use playhouse_log::partition_of;
+pub use playhouse_registry::SCHEMAS_TOPIC;
 pub use produce::{ProduceError, Produced};
