@@ -33,6 +33,7 @@ pub struct Config {
     pub ingest: Ingest,
     pub kafka: Kafka,
     pub grpc: Grpc,
+    pub registry: Registry,
     pub postgres: Door,
     pub redis: Door,
     pub admin: Door,
@@ -87,6 +88,12 @@ pub struct Grpc {
     pub door: Door,
     /// Without what other sections say of it: the bytes in flight.
     pub server: playhouse_grpc::GrpcConfig,
+}
+
+#[derive(Debug, Clone)]
+pub struct Registry {
+    pub door: Door,
+    pub server: playhouse_registry::RegistryConfig,
 }
 
 #[derive(Debug, Clone)]
@@ -202,6 +209,16 @@ impl Config {
                     ..playhouse_grpc::GrpcConfig::default()
                 },
             },
+            registry: Registry {
+                door: read.door("registry")?,
+                server: playhouse_registry::RegistryConfig {
+                    limits: playhouse_schema::registry::Limits {
+                        text_bytes: read.size("registry.schemas_memory")?,
+                        ..playhouse_schema::registry::Limits::default()
+                    },
+                    parsed_bytes_max: read.size("registry.parsed_memory")?,
+                },
+            },
             postgres: read.door("postgres")?,
             redis: read.door("redis")?,
             admin: read.door("admin")?,
@@ -290,11 +307,12 @@ impl Config {
     }
 
     /// Every door with the name of its section.
-    pub fn doors(&self) -> [(&'static str, Door); 6] {
+    pub fn doors(&self) -> [(&'static str, Door); 7] {
         [
             ("ingest", self.ingest.door),
             ("kafka", self.kafka.door),
             ("grpc", self.grpc.door),
+            ("registry", self.registry.door),
             ("postgres", self.postgres),
             ("redis", self.redis),
             ("admin", self.admin),
@@ -424,6 +442,7 @@ fn topic_name(name: &str) -> Result<String, String> {
     match name {
         "" | "." | ".." => Err("is no topic name".to_string()),
         playhouse_gate::BAD_EVENTS_TOPIC => Err("is the topic of bad events: choose another".to_string()),
+        playhouse_gate::SCHEMAS_TOPIC => Err("is the topic of the schema registry: choose another".to_string()),
         _ if name.len() > 249 || !name.chars().all(legal) => {
             Err("is no topic name: use at most 249 of a-z A-Z 0-9 . _ -".to_string())
         }

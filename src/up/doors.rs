@@ -10,10 +10,12 @@ use playhouse_gate::{BadEvents, Gate};
 use playhouse_grpc::GrpcConfig;
 use playhouse_http::admin::{self, AdminDoor, Readiness};
 use playhouse_http::ingest::{self, IngestDoor};
+use playhouse_http::registry::{self, RegistryDoor};
 use playhouse_http::{BodyLimits, ByteBudget, ServeOptions};
 use playhouse_kafka::{KafkaConfig, KafkaServer};
 use playhouse_log::TimestampType;
 use playhouse_query::{BoxError, CacheReader, Catalog, PgConfig, PgServer, RedisConfig, RedisServer};
+use playhouse_registry::Registry;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +30,7 @@ pub struct House<'a> {
     pub config: &'a Config,
     pub data: &'a DataDirectory,
     pub gate: Arc<Gate>,
+    pub registry: Arc<Registry>,
     pub engine: Arc<Engine>,
     pub lakes: Vec<LakeStream>,
     /// Topics that the pipeline reads.
@@ -39,6 +42,7 @@ pub struct Listeners {
     ingest: TcpListener,
     kafka: TcpListener,
     grpc: TcpListener,
+    registry: TcpListener,
     postgres: TcpListener,
     redis: TcpListener,
     admin: TcpListener,
@@ -50,6 +54,7 @@ impl Listeners {
             ingest: bind("ingest", config.ingest.door).await?,
             kafka: bind("kafka", config.kafka.door).await?,
             grpc: bind("grpc", config.grpc.door).await?,
+            registry: bind("registry", config.registry.door).await?,
             postgres: bind("postgres", config.postgres).await?,
             redis: bind("redis", config.redis).await?,
             admin: bind("admin", config.admin).await?,
@@ -69,7 +74,7 @@ impl Listeners {
             time_max: config.ingest.body_time_max,
         };
         let budget = ByteBudget::new(config.limits.in_flight_bytes);
-        let ingest = IngestDoor::new(house.gate.clone(), limits, budget, config.ingest.trusted_proxies);
+        let ingest = IngestDoor::new(house.gate.clone(), limits.clone(), budget, config.ingest.trusted_proxies);
         let options = ServeOptions {
             header_timeout: config.ingest.header_timeout,
             connections_max: config.ingest.connections_max,
@@ -105,6 +110,12 @@ impl Listeners {
         });
         doors.opened("grpc", address.to_string(), "playhouse.v1.Ingest, with reflection");
 
+        let address = self.registry.local_addr()?;
+        let cluster_id = house.gate.log().id().to_string();
+        let router = registry::router(RegistryDoor::new(house.registry.clone(), cluster_id, limits), address);
+        doors.tasks.spawn(playhouse_http::serve(self.registry, router, ServeOptions::default(), stop.clone()));
+        doors.opened("registry", format!("http://{address}"), "Confluent Schema Registry API");
+
         let address = self.postgres.local_addr()?;
         let mut pg_config = PgConfig::new(house.data.join("spill"));
         pg_config.memory_bytes = QUERY_MEMORY_BYTES;
@@ -125,8 +136,8 @@ impl Listeners {
         let address = self.admin.local_addr()?;
         let admin = AdminDoor {
             readiness: doors.readiness.clone(),
-            metrics: super::metrics::source(house.gate.clone(), house.engine.clone(), ingest, kafka_metrics.clone()),
-            status: super::status::source(house.gate.clone(), house.engine.clone(), kafka_metrics),
+            metrics: super::metrics::source(house, ingest, kafka_metrics.clone()),
+            status: super::status::source(house, kafka_metrics),
             bad_events: Arc::new(BadEvents::new(house.gate.log().clone())),
         };
         let router = admin::router(admin, address);
@@ -136,7 +147,7 @@ impl Listeners {
     }
 }
 
-const NAMES: [&str; 6] = ["ingest", "kafka", "grpc", "postgres", "redis", "admin"];
+const NAMES: [&str; 7] = ["ingest", "kafka", "grpc", "registry", "postgres", "redis", "admin"];
 /// Of all running SQL statements; beyond it they spill to the data directory.
 const QUERY_MEMORY_BYTES: usize = 128 << 20;
 const BAD_ROWS_PER_PAGE: usize = 1_000;

@@ -4,7 +4,6 @@
 
 mod bad_events;
 mod health;
-mod host;
 mod metrics;
 
 use std::net::SocketAddr;
@@ -17,6 +16,7 @@ use axum::routing::{MethodRouter, get};
 use axum::{Json, Router, middleware};
 use playhouse_gate::BadEvents;
 
+use crate::host;
 use crate::problem::{Problem, method_not_allowed};
 
 pub use health::Readiness;
