@@ -79,6 +79,17 @@ fn curl_and_the_rest_proxy() {
     assert!(outcomes.values().all(|outcome| outcome == "ok"), "{outcomes:#?}");
 }
 
+/// Nor has this: Apache Kafka has no registry.
+#[test]
+#[ignore = "needs confluent-kafka"]
+fn confluents_registry_client() {
+    let directory = tempfile::tempdir().unwrap();
+    let playhouse = Playhouse::builder(env!("CARGO_BIN_EXE_playhouse")).data(directory.path()).start();
+    let registry = playhouse.registry().to_string();
+    let outcomes = outcomes("registry.py", &playhouse.kafka().to_string(), &[registry]);
+    assert!(outcomes.values().all(|outcome| outcome == "ok"), "{outcomes:#?}");
+}
+
 #[test]
 #[ignore = "needs Apache Kafka and confluent-kafka"]
 fn librdkafka() {

@@ -46,7 +46,7 @@ fn starts_says_where_and_is_ready() {
         let answer = playhouse.get(path);
         assert_eq!((answer.status, answer.text().as_str()), (200, ready));
     }
-    for door in ["ingest", "kafka", "grpc", "rest_proxy", "postgres", "redis", "admin"] {
+    for door in ["ingest", "kafka", "grpc", "registry", "rest_proxy", "postgres", "redis", "admin"] {
         assert!(playhouse.has_door(door), "{door} is not printed: {}", playhouse.stdout());
     }
     assert!(playhouse.get("/metrics").text().contains("playhouse_"));
@@ -118,7 +118,7 @@ fn the_topic_is_renamed_everywhere() {
 fn a_busy_port_is_named_with_its_setting() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
-    for door in ["ingest", "kafka", "grpc", "rest_proxy", "postgres", "redis", "admin"] {
+    for door in ["ingest", "kafka", "grpc", "registry", "rest_proxy", "postgres", "redis", "admin"] {
         let directory = tempfile::tempdir().unwrap();
         let builder = Playhouse::builder(BINARY).data(directory.path()).set(&format!("{door}.port"), port);
         assert_fails(&builder, &[&format!("port {port} is in use"), &format!("{door}.port")]);
@@ -207,7 +207,7 @@ fn help_config_and_doctor_help() {
     assert!(stdout(&config).contains("port = 9999"), "{}", stdout(&config));
     assert!(stdout(&config).parse::<toml::Table>().is_ok(), "what is printed is a configuration file");
 
-    let free = ["ingest", "kafka", "grpc", "rest_proxy", "postgres", "redis", "admin"].map(|door| format!("--set={door}.port=0"));
+    let free = ["ingest", "kafka", "grpc", "registry", "rest_proxy", "postgres", "redis", "admin"].map(|door| format!("--set={door}.port=0"));
     let doctor: Vec<&str> = ["doctor"].into_iter().chain(free.iter().map(String::as_str)).collect();
     let healthy = run(&doctor);
     assert!(healthy.status.success(), "{}", stdout(&healthy));

@@ -34,6 +34,7 @@ pub struct Config {
     pub kafka: Kafka,
     pub grpc: Grpc,
     pub rest_proxy: RestProxy,
+    pub registry: Registry,
     pub postgres: Door,
     pub redis: Door,
     pub admin: Door,
@@ -97,6 +98,12 @@ pub struct Grpc {
 pub struct RestProxy {
     pub door: Door,
     pub server: playhouse_proxy::ProxyConfig,
+}
+
+#[derive(Debug, Clone)]
+pub struct Registry {
+    pub door: Door,
+    pub server: playhouse_registry::RegistryConfig,
 }
 
 #[derive(Debug, Clone)]
@@ -227,6 +234,16 @@ impl Config {
                     records_bytes_max: read.size("rest_proxy.records_bytes_max")?,
                 },
             },
+            registry: Registry {
+                door: read.door("registry")?,
+                server: playhouse_registry::RegistryConfig {
+                    limits: playhouse_schema::registry::Limits {
+                        text_bytes: read.size("registry.schemas_memory")?,
+                        ..playhouse_schema::registry::Limits::default()
+                    },
+                    parsed_bytes_max: read.size("registry.parsed_memory")?,
+                },
+            },
             postgres: read.door("postgres")?,
             redis: read.door("redis")?,
             admin: read.door("admin")?,
@@ -321,6 +338,7 @@ impl Config {
             ("kafka", self.kafka.door),
             ("grpc", self.grpc.door),
             ("rest_proxy", self.rest_proxy.door),
+            ("registry", self.registry.door),
             ("postgres", self.postgres),
             ("redis", self.redis),
             ("admin", self.admin),
@@ -450,6 +468,7 @@ fn topic_name(name: &str) -> Result<String, String> {
     match name {
         "" | "." | ".." => Err("is no topic name".to_string()),
         playhouse_gate::BAD_EVENTS_TOPIC => Err("is the topic of bad events: choose another".to_string()),
+        playhouse_gate::SCHEMAS_TOPIC => Err("is the topic of the schema registry: choose another".to_string()),
         _ if name.len() > 249 || !name.chars().all(legal) => {
             Err("is no topic name: use at most 249 of a-z A-Z 0-9 . _ -".to_string())
         }

@@ -10,10 +10,12 @@ use playhouse_gate::{BadEvents, Gate};
 use playhouse_grpc::GrpcConfig;
 use playhouse_http::admin::{self, AdminDoor, Readiness};
 use playhouse_http::ingest::{self, IdempotencyConfig, IngestConfig, IngestDoor};
+use playhouse_http::registry::{self, RegistryDoor};
 use playhouse_http::{BodyLimits, ByteBudget, ServeOptions};
 use playhouse_kafka::{KafkaConfig, KafkaServer};
 use playhouse_log::TimestampType;
 use playhouse_query::{BoxError, CacheReader, Catalog, PgConfig, PgServer, RedisConfig, RedisServer};
+use playhouse_registry::Registry;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +30,7 @@ pub struct House<'a> {
     pub config: &'a Config,
     pub data: &'a DataDirectory,
     pub gate: Arc<Gate>,
+    pub registry: Arc<Registry>,
     pub engine: Arc<Engine>,
     pub lakes: Vec<LakeStream>,
     /// Topics that the pipeline reads.
@@ -40,6 +43,7 @@ pub struct Listeners {
     kafka: TcpListener,
     grpc: TcpListener,
     rest_proxy: TcpListener,
+    registry: TcpListener,
     postgres: TcpListener,
     redis: TcpListener,
     admin: TcpListener,
@@ -52,6 +56,7 @@ impl Listeners {
             kafka: bind("kafka", config.kafka.door).await?,
             grpc: bind("grpc", config.grpc.door).await?,
             rest_proxy: bind("rest_proxy", config.rest_proxy.door).await?,
+            registry: bind("registry", config.registry.door).await?,
             postgres: bind("postgres", config.postgres).await?,
             redis: bind("redis", config.redis).await?,
             admin: bind("admin", config.admin).await?,
@@ -72,7 +77,7 @@ impl Listeners {
         };
         let budget = ByteBudget::new(config.limits.in_flight_bytes);
         let ingest_config = IngestConfig {
-            body: limits,
+            body: limits.clone(),
             proxies: config.ingest.trusted_proxies,
             origins: config.ingest.origins.clone(),
             idempotency: IdempotencyConfig {
@@ -118,6 +123,12 @@ impl Listeners {
         });
         doors.opened("grpc", address.to_string(), "playhouse.v1.Ingest, with reflection");
 
+        let address = self.registry.local_addr()?;
+        let cluster_id = house.gate.log().id().to_string();
+        let router = registry::router(RegistryDoor::new(house.registry.clone(), cluster_id, limits), address);
+        doors.tasks.spawn(playhouse_http::serve(self.registry, router, ServeOptions::default(), stop.clone()));
+        doors.opened("registry", format!("http://{address}"), "Confluent Schema Registry API");
+
         let address = self.rest_proxy.local_addr()?;
         let brokers = reachable(kafka_address).to_string();
         let proxy = playhouse_proxy::serve(self.rest_proxy, brokers, config.rest_proxy.server.clone(), stop.clone());
@@ -148,8 +159,8 @@ impl Listeners {
         let address = self.admin.local_addr()?;
         let admin = AdminDoor {
             readiness: doors.readiness.clone(),
-            metrics: super::metrics::source(house.gate.clone(), house.engine.clone(), ingest, kafka_metrics.clone()),
-            status: super::status::source(house.gate.clone(), house.engine.clone(), kafka_metrics),
+            metrics: super::metrics::source(house, ingest, kafka_metrics.clone()),
+            status: super::status::source(house, kafka_metrics),
             bad_events: Arc::new(BadEvents::new(house.gate.log().clone())),
         };
         let router = admin::router(admin, address);
@@ -159,7 +170,7 @@ impl Listeners {
     }
 }
 
-const NAMES: [&str; 7] = ["ingest", "kafka", "grpc", "rest_proxy", "postgres", "redis", "admin"];
+const NAMES: [&str; 8] = ["ingest", "kafka", "grpc", "registry", "rest_proxy", "postgres", "redis", "admin"];
 /// Of all running SQL statements; beyond it they spill to the data directory.
 const QUERY_MEMORY_BYTES: usize = 128 << 20;
 const BAD_ROWS_PER_PAGE: usize = 1_000;

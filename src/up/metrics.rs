@@ -2,22 +2,23 @@
 
 use std::sync::Arc;
 
-use playhouse_engine::Engine;
 use playhouse_engine::sink::SinkState;
-use playhouse_gate::Gate;
 use playhouse_http::admin::Metric;
 use playhouse_http::ingest::IngestDoor;
 use playhouse_kafka::{LATENCY_BOUNDS, Metrics};
 
+use super::doors::House;
+
 pub fn source(
-    gate: Arc<Gate>,
-    engine: Arc<Engine>,
+    house: &House<'_>,
     ingest: Arc<IngestDoor>,
     kafka: Arc<Metrics>,
 ) -> Arc<dyn Fn() -> Vec<Metric> + Send + Sync> {
+    let (gate, engine, registry) = (house.gate.clone(), house.engine.clone(), house.registry.clone());
     Arc::new(move || {
         let counters = gate.counters();
         let requests = ingest.counters();
+        let schemas = registry.snapshot();
         let status = engine.status();
         let mut lag =
             Metric::gauge("playhouse_lag_records", "Records durable in the log and not yet taken, by reader.")
@@ -56,6 +57,12 @@ pub fn source(
             )
             .value(requests.replayed as f64),
             Metric::gauge("playhouse_log_bytes", "The log on disk.").value(gate.log().size_bytes() as f64),
+            Metric::gauge("playhouse_registry_subjects", "Subjects of the schema registry, deleted ones included.")
+                .value(schemas.subject_count() as f64),
+            Metric::gauge("playhouse_registry_schemas", "Schemas of the schema registry.")
+                .value(schemas.schema_count() as f64),
+            Metric::gauge("playhouse_registry_bytes", "Texts of the schema registry's schemas.")
+                .value(schemas.text_bytes() as f64),
             Metric::counter("playhouse_epochs_total", "Epochs since the state was made.").value(status.epoch as f64),
             Metric::gauge("playhouse_epoch_log_bytes", "The epoch log on disk.").value(status.epoch_log_bytes as f64),
             Metric::counter("playhouse_duplicates_total", "Events dropped because their id was seen before.")

@@ -1,6 +1,6 @@
 //! `playhouse up`: everything in one process.
 //!
-//! The order of a start: configuration, pipeline, data directory, ports, log, gate, engine with its sinks, doors. Whatever
+//! The order of a start: configuration, pipeline, data directory, ports, log, registry, gate, engine with its sinks, doors. Whatever
 //! can fail does so before the first event is taken. The order of a stop is the reverse: doors close, the engine
 //! finishes its epoch and writes a checkpoint, sinks commit, the log is synced.
 
@@ -24,6 +24,7 @@ use playhouse_engine::{Engine, EngineConfig};
 use playhouse_gate::{Gate, GateConfig, TopicRule};
 use playhouse_log::disk::{Disk, RealDisk};
 use playhouse_log::{Log, LogConfig, TimestampType, TopicSettings};
+use playhouse_registry::Registry;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -65,6 +66,10 @@ pub async fn run(args: Args) -> Result<()> {
 
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let log = open_log(&config, disk.clone(), &data).await?;
+    let registry = {
+        let (log, config) = (log.clone(), config.registry.server.clone());
+        tokio::task::spawn_blocking(move || Registry::open(&log, config)).await?.context("cannot open the registry")?
+    };
     let gate = open_gate(&config, log.clone())?;
     for source in &compiled.sources {
         log.ensure_topic(&source.topic, new_topic(&config, TimestampType::LogAppendTime))
@@ -93,6 +98,7 @@ pub async fn run(args: Args) -> Result<()> {
     let house = doors::House {
         config: &config,
         gate: gate.clone(),
+        registry,
         engine: engine.clone(),
         lakes: lake_streams,
         pipeline_topics,

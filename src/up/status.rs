@@ -11,16 +11,16 @@ use playhouse_gate::{Counters, Gate};
 use playhouse_kafka::Metrics;
 use tokio_util::sync::CancellationToken;
 
+use super::doors::House;
+
 const TERMINAL_INTERVAL: Duration = Duration::from_secs(1);
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
-pub fn source(
-    gate: Arc<Gate>,
-    engine: Arc<Engine>,
-    kafka: Arc<Metrics>,
-) -> Arc<dyn Fn() -> serde_json::Value + Send + Sync> {
+pub fn source(house: &House<'_>, kafka: Arc<Metrics>) -> Arc<dyn Fn() -> serde_json::Value + Send + Sync> {
+    let (gate, engine, registry) = (house.gate.clone(), house.engine.clone(), house.registry.clone());
     Arc::new(move || {
         let counters = gate.counters();
+        let schemas = registry.snapshot();
         serde_json::json!({
             "gate": {
                 "accepted": counters.accepted,
@@ -30,6 +30,11 @@ pub fn source(
             },
             "log": { "id": gate.log().id(), "bytes": gate.log().size_bytes() },
             "kafka": kafka_status(&kafka),
+            "registry": {
+                "subjects": schemas.subject_count(),
+                "schemas": schemas.schema_count(),
+                "bytes": schemas.text_bytes(),
+            },
             "engine": engine.status(),
             "memory_bytes": resident_bytes(),
         })

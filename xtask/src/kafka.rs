@@ -11,8 +11,11 @@ use crate::install;
 pub const NEWEST: &str = "4.3.1";
 pub const BEFORE: &str = "3.9.1";
 
-const PYTHON_PACKAGES: [&str; 11] = [
-    "confluent-kafka==2.16.0",
+const PYTHON_PACKAGES: [&str; 14] = [
+    "confluent-kafka[avro,json,protobuf,schemaregistry]==2.16.0",
+    "fastavro==1.13.1",
+    "httpx2==2.16.2",
+    "jsonschema==4.26.0",
     "kafka-python==3.0.0",
     "aiokafka==0.14.0",
     "lz4==4.4.5",

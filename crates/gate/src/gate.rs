@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use playhouse_log::{AppendError, CreateTopicError, Log, TimestampType, Topic, TopicSettings};
+use playhouse_registry::SCHEMAS_TOPIC;
 use playhouse_schema::{Fields, Validator};
 
 use crate::binding::{Validation, value_subject};
@@ -256,7 +257,7 @@ impl Gate {
 
 /// Written by Playhouse itself, and by no client.
 pub fn is_internal(topic: &str) -> bool {
-    topic == BAD_EVENTS_TOPIC || topic.starts_with("__")
+    topic == BAD_EVENTS_TOPIC || topic == SCHEMAS_TOPIC || topic.starts_with("__")
 }
 
 pub(crate) fn now_ms() -> i64 {

@@ -31,5 +31,6 @@ pub use fields::FieldError;
 pub use gate::{Counters, Gate, GateConfig, GateError, TopicRule, is_internal};
 pub use outcome::{EventResult, Origin, Outcome, Reason, RequestError, Status};
 pub use playhouse_log::partition_of;
+pub use playhouse_registry::SCHEMAS_TOPIC;
 pub use produce::{ProduceError, Produced, Rejected, RejectedRecord};
 pub use schemas::{AvroPayloads, JsonPayloads, PayloadValidator, SchemaSource};

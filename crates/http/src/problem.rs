@@ -32,6 +32,14 @@ impl Problem {
         &self.detail
     }
 
+    pub(crate) fn after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closes
+    }
+
     pub(crate) fn retry_after(self, after: Duration) -> Problem {
         Problem { retry_after: Some(after), ..self }
     }

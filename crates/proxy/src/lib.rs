@@ -28,7 +28,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{StatusCode, Uri};
-use playhouse_http::admin::this_machine_only;
+use playhouse_http::this_machine_only;
 use playhouse_http::{BodyLimits, ByteBudget, ServeOptions};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;

@@ -12,6 +12,7 @@
 //!
 //! For a registry, `formats` parses schemas (Avro and JSON Schema so far) and has the text by which it knows them, and `compatibility` says
 //! why data of one cannot be read with another.
+//! [`registry`] is its state: subjects, versions, ids, settings.
 //!
 //! `wire` reads how a record names the schema of its value.
 //!
@@ -27,6 +28,7 @@ mod validator;
 
 pub mod compatibility;
 pub mod formats;
+pub mod registry;
 pub mod wire;
 
 pub use scan::{Break, Scanned, Verdict};

@@ -20,7 +20,7 @@ const START_DEADLINE: Duration = Duration::from_secs(60);
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 const CAUGHT_UP_DEADLINE: Duration = Duration::from_secs(120);
 const QUERY_DEADLINE: Duration = Duration::from_secs(120);
-const DOORS: [&str; 7] = ["ingest", "kafka", "grpc", "rest_proxy", "postgres", "redis", "admin"];
+const DOORS: [&str; 8] = ["ingest", "kafka", "grpc", "registry", "rest_proxy", "postgres", "redis", "admin"];
 /// The door that is printed last.
 const LAST_DOOR: &str = "admin";
 
@@ -168,6 +168,10 @@ impl Playhouse {
 
     pub fn grpc(&self) -> SocketAddr {
         self.door("grpc")
+    }
+
+    pub fn registry(&self) -> SocketAddr {
+        self.door("registry")
     }
 
     pub fn rest_proxy(&self) -> SocketAddr {

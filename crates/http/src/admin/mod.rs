@@ -4,7 +4,6 @@
 
 mod bad_events;
 mod health;
-mod host;
 mod metrics;
 
 use std::net::SocketAddr;
@@ -17,10 +16,10 @@ use axum::routing::{MethodRouter, get};
 use axum::{Json, Router, middleware};
 use playhouse_gate::BadEvents;
 
+use crate::host;
 use crate::problem::{Problem, method_not_allowed};
 
 pub use health::Readiness;
-pub use host::this_machine_only;
 pub use metrics::{Kind, Metric};
 
 /// What the binary tells about itself. The callbacks are called per request and must not block.

@@ -45,6 +45,7 @@ use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::ApiKey;
 use kafka_protocol::protocol::Decodable;
+use playhouse_gate::SCHEMAS_TOPIC;
 use playhouse_log::{Log, ReadError, Topic};
 use uuid::Uuid;
 
@@ -175,9 +176,10 @@ pub(crate) async fn handle(context: &Context, mut frame: Bytes) -> Result<(ApiKe
     reply.map(|reply| (api, reply))
 }
 
-/// Kafka's own topics begin so; clients read them but neither write nor delete them.
-fn is_internal(topic: &str) -> bool {
-    topic.starts_with("__")
+/// Kafka's own topics begin so, and there are the schema registry's records; clients read them but neither write nor
+/// delete them.
+pub(crate) fn is_internal(topic: &str) -> bool {
+    topic.starts_with("__") || topic == SCHEMAS_TOPIC
 }
 
 fn topic_by_id(log: &Log, id: Uuid) -> Option<Arc<Topic>> {

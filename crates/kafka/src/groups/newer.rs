@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::consumer::{Answer, Beat, Catalog, Group, Member, Refused, records};
 use super::{Groups, unix_ms};
+use crate::api::is_internal;
 
 /// Shown by ConsumerGroupDescribe.
 pub(crate) struct NewerDescription {
@@ -30,7 +31,7 @@ impl Catalog for LogCatalog<'_> {
 
     fn names(&self) -> Vec<String> {
         let topics = self.0.topics();
-        topics.iter().map(|topic| topic.name()).filter(|name| !name.starts_with("__")).map(str::to_owned).collect()
+        topics.iter().map(|topic| topic.name()).filter(|name| !is_internal(name)).map(str::to_owned).collect()
     }
 }
 

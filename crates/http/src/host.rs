@@ -1,4 +1,4 @@
-//! Which `Host` and `Origin` headers the admin door, and others by [`this_machine_only`], answer to.
+//! Which `Host` and `Origin` headers the doors answer to that change or show what is not a page's business.
 //!
 //! A web page anywhere can make its visitor's browser ask `localhost` (cross-site request forgery), and a name that
 //! resolves to 127.0.0.1 lets the page read the answer too (DNS rebinding). Neither can forge these two headers.
@@ -14,16 +14,21 @@ use axum::response::{IntoResponse, Response};
 use crate::Problem;
 
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Policy {
+pub(crate) struct Policy {
     bound: SocketAddr,
 }
 
 impl Policy {
-    pub(super) fn new(bound: SocketAddr) -> Policy {
+    pub(crate) fn new(bound: SocketAddr) -> Policy {
         Policy { bound }
     }
 
-    fn refuses(self, version: Version, uri: &Uri, headers: &HeaderMap) -> Option<String> {
+    /// Why a request is not answered.
+    pub(crate) fn refuses<B>(self, request: &axum::http::Request<B>) -> Option<String> {
+        self.refuses_head(request.version(), request.uri(), request.headers())
+    }
+
+    fn refuses_head(self, version: Version, uri: &Uri, headers: &HeaderMap) -> Option<String> {
         // Bound to the network on purpose: it has names we cannot know.
         if !self.bound.ip().is_loopback() {
             return None;
@@ -58,8 +63,8 @@ pub fn this_machine_only(router: Router, bound: SocketAddr) -> Router {
     router.layer(middleware::from_fn_with_state(Policy::new(bound), check))
 }
 
-pub(super) async fn check(State(policy): State<Policy>, request: Request, next: Next) -> Response {
-    match policy.refuses(request.version(), request.uri(), request.headers()) {
+pub(crate) async fn check(State(policy): State<Policy>, request: Request, next: Next) -> Response {
+    match policy.refuses(&request) {
         None => next.run(request).await,
         Some(detail) => {
             let title = "The request is not for this machine";
@@ -80,7 +85,7 @@ mod tests {
             }
         }
         let policy = Policy::new(bound.parse().unwrap());
-        policy.refuses(Version::HTTP_11, &Uri::from_static("/api/status"), &headers).is_some()
+        policy.refuses_head(Version::HTTP_11, &Uri::from_static("/api/status"), &headers).is_some()
     }
 
     #[test]
