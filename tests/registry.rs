@@ -229,14 +229,20 @@ fn levels_are_set_and_asked() {
     let told = ok(p, "POST", &format!("{path}?verbose=true"), avro("R", &["x"]));
     assert_eq!(told, json!({"is_compatible": true, "messages": []}));
     // Against every version, where the level is transitive.
-    assert_eq!(ok(p, "PUT", "/config/s", json!({"compatibility": "backward_transitive"})), json!({"compatibility": "BACKWARD_TRANSITIVE"}));
+    assert_eq!(
+        ok(p, "PUT", "/config/s", json!({"compatibility": "backward_transitive"})),
+        json!({"compatibility": "BACKWARD_TRANSITIVE"})
+    );
     assert_eq!(get(p, "/config/s"), json!({"compatibilityLevel": "BACKWARD_TRANSITIVE"}));
     let without_default = avro("R", &["x", "y"]);
     assert_eq!(ok(p, "POST", path, without_default.clone())["is_compatible"], false);
     assert_eq!(ok(p, "PUT", "/config/s", json!({"compatibility": "BACKWARD"}))["compatibility"], "BACKWARD");
     assert_eq!(ok(p, "POST", path, without_default)["is_compatible"], true);
 
-    assert_eq!(ok(p, "PUT", "/config", json!({"compatibility": "NONE", "normalize": true})), json!({"compatibility": "NONE", "normalize": true}));
+    assert_eq!(
+        ok(p, "PUT", "/config", json!({"compatibility": "NONE", "normalize": true})),
+        json!({"compatibility": "NONE", "normalize": true})
+    );
     assert_eq!(get(p, "/config"), json!({"compatibilityLevel": "NONE", "normalize": true}));
     assert_eq!(ok(p, "DELETE", "/config/s", Value::Null)["compatibilityLevel"], "BACKWARD");
     assert_eq!(register(p, "s", avro("Other", &[]))["version"], 3, "the global level holds again");
@@ -277,9 +283,7 @@ fn what_is_referred_to_cannot_go_and_deletion_has_two_steps() {
     register(p, "address", avro("Address", &["street"]));
     let user = json!({"type": "record", "name": "User", "fields": [{"name": "home", "type": "Address"}]}).to_string();
     assert_eq!(refused(p, "POST", "/subjects/user/versions", json!({"schema": user})), 42201);
-    let with = |version: i32| {
-        json!({"schema": user, "references": [{"name": "Address", "subject": "address", "version": version}]})
-    };
+    let with = |version: i32| json!({"schema": user, "references": [{"name": "Address", "subject": "address", "version": version}]});
     assert_eq!(refused(p, "POST", "/subjects/user/versions", with(5)), 42201);
     let registered = register(p, "user", with(-1));
     assert_eq!(registered["references"], json!([{"name": "Address", "subject": "address", "version": 1}]));

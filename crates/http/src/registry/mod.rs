@@ -107,7 +107,8 @@ pub fn router(door: Arc<RegistryDoor>, bound: SocketAddr) -> Router {
         .into_iter()
         .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
         .method_not_allowed_fallback(|method: Method, uri: Uri| async move {
-            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, format!("{method} is not supported on {}", uri.path())).closing()
+            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, format!("{method} is not supported on {}", uri.path()))
+                .closing()
         })
         .fallback(|uri: Uri| async move {
             Refusal::new(StatusCode::NOT_FOUND, format!("there is no resource {}", uri.path())).closing()
@@ -134,7 +135,8 @@ async fn guard(State(policy): State<host::Policy>, request: Request, next: Next)
 fn acceptable(headers: &HeaderMap) -> Option<&'static str> {
     let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let ranges = accepted.flat_map(|value| value.split(',')).map(|range| range.split(';').next().unwrap_or_default());
-    let ranges: Vec<String> = ranges.map(|range| range.trim().to_ascii_lowercase()).filter(|it| !it.is_empty()).collect();
+    let ranges: Vec<String> =
+        ranges.map(|range| range.trim().to_ascii_lowercase()).filter(|it| !it.is_empty()).collect();
     let takes = |content_type: &str| ranges.iter().any(|it| it == content_type || it == "*/*" || it == "application/*");
     CONTENT_TYPES.into_iter().find(|content_type| ranges.is_empty() || takes(content_type))
 }

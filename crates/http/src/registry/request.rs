@@ -146,10 +146,13 @@ pub(super) async fn read<T: DeserializeOwned>(door: &RegistryDoor, request: Requ
     }
     let encoding = Encoding::of(&head.headers)?;
     let announced = body.size_hint().exact().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
-    let Received { bytes, lease: _lease } = receive(body, announced, encoding, &door.limits, door.budget.lease()).await?;
+    let Received { bytes, lease: _lease } =
+        receive(body, announced, encoding, &door.limits, door.budget.lease()).await?;
     let json: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
     serde_json::from_slice(json).map_err(|error| match error.classify() {
-        serde_json::error::Category::Data => Refusal::unprocessable(format!("the body is not what it should be: {error}")),
+        serde_json::error::Category::Data => {
+            Refusal::unprocessable(format!("the body is not what it should be: {error}"))
+        }
         _ => Refusal::bad_request(format!("the body is not JSON: {error}")),
     })
 }

@@ -54,8 +54,7 @@ pub(super) async fn register(State(door): Door, asked: Asked, request: Request) 
     let (normalize, accept_unknown) = (asked.flag("normalize")?, accepts_unknown(&request));
     let proposal = read::<SchemaBody>(&door, request).await?.proposal(normalize, accept_unknown)?;
     let of = subject.clone();
-    let (outcome, snapshot) =
-        door.registry.change(move |state, rules| state.register(rules, &of, &proposal)).await?;
+    let (outcome, snapshot) = door.registry.change(move |state, rules| state.register(rules, &of, &proposal)).await?;
     let place = snapshot.version(&subject, VersionSpec::Number(outcome.version), Shown::All)?;
     json(&Shape::at(&place))
 }
@@ -70,8 +69,7 @@ pub(super) async fn version_text(State(door): Door, asked: Asked) -> Answer {
 
 pub(super) async fn delete_version(State(door): Door, asked: Asked) -> Answer {
     let (subject, version, permanent) = (asked.subject()?, asked.version()?, asked.flag("permanent")?);
-    let (version, _) =
-        door.registry.change(move |state, _| state.delete_version(&subject, version, permanent)).await?;
+    let (version, _) = door.registry.change(move |state, _| state.delete_version(&subject, version, permanent)).await?;
     json(&version)
 }
 

@@ -173,6 +173,13 @@ impl State {
         Ok(stored.uses.iter().filter(shown).cloned().collect())
     }
 
+    /// Whether the schema is a version of the subject, deleted or not: data written with it may still come.
+    pub fn is_under(&self, subject: &str, id: i32) -> bool {
+        let Some((name, _)) = self.subjects.get_key_value(subject) else { return false };
+        let range = (name.clone(), 0)..=(name.clone(), i32::MAX);
+        self.ids.get(&id).is_some_and(|stored| stored.uses.range(range).next().is_some())
+    }
+
     /// Ids of the schemas that refer to a version, in order.
     pub fn referenced_by(&self, subject: &str, version: i32, shown: Shown) -> Vec<i32> {
         let ids = self.referrers.get(&(Arc::from(subject), version)).into_iter().flat_map(|ids| ids.iter().copied());

@@ -98,6 +98,10 @@ fn the_same_schema_has_one_id_everywhere_and_one_version_in_a_subject() {
     assert_eq!(registry.register("b", &record("R", &["x"])).unwrap(), Outcome { version: 3, id: 1 });
     let uses = registry.state.uses(1, Shown::Live).unwrap();
     assert_eq!(uses, [("a".into(), 1), ("b".into(), 3)]);
+    let under = |subject: &str| [1, 2, 3, 4].map(|id| registry.state.is_under(subject, id));
+    assert_eq!(under("a"), [true, false, false, false]);
+    assert_eq!(under("b"), [true, true, true, false]);
+    assert_eq!(under("c"), [false; 4]);
     let schema = registry.state.by_id(1).unwrap();
     assert_eq!(registry.state.by_guid(schema.guid).unwrap().id, 1);
 }
