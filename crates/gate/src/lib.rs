@@ -9,7 +9,8 @@
 //! - `ingest`: event requests, by way of `split` (a body into events) and `frame` (events into batches);
 //! - `fields`: named texts into one event;
 //! - `produce`: Kafka batches;
-//! - [`BadEvents`]: what was rejected.
+//! - [`BadEvents`]: what was rejected;
+//! - [`KeyRing`]: API keys; [`Rates`]: how much each caller may send. Doors ask them before they read a request.
 
 mod bad;
 mod budget;
@@ -17,13 +18,17 @@ mod fields;
 mod frame;
 mod gate;
 mod ingest;
+mod keys;
 mod outcome;
 mod produce;
+mod rates;
 mod split;
 
 pub use bad::{BAD_EVENTS_TOPIC, BadEvent, BadEvents, BadFilter, BadStats, Groups, Selected, Stage};
 pub use fields::FieldError;
 pub use gate::{Counters, Gate, GateConfig, GateError, TopicRule, is_internal};
+pub use keys::{Key, KeyFile, KeyRing, KeysError, NewKey, Principal};
 pub use outcome::{EventResult, Origin, Outcome, Reason, RequestError, Status};
 pub use playhouse_log::partition_of;
 pub use produce::{ProduceError, Produced};
+pub use rates::{Caller, RateLimits, Rates};
