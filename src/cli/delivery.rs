@@ -15,6 +15,10 @@ pub struct DeliveryArgs {
     #[arg(long)]
     topic: Option<String>,
 
+    /// API key, where the door asks for one
+    #[arg(long, value_name = "KEY")]
+    api_key: Option<String>,
+
     /// Events per second, at most
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub rate: Option<u32>,
@@ -39,6 +43,7 @@ impl DeliveryArgs {
         let give_up_after = self.give_up_after;
         let config = ClientConfig {
             patience: give_up_after,
+            api_key: self.api_key.clone(),
             on_trouble: Arc::new(move |cause| {
                 meter.say(&format!("{cause}; trying again for up to {} s", give_up_after.as_secs()));
             }),

@@ -8,6 +8,7 @@ mod doctor;
 mod filter;
 mod generate;
 mod group;
+mod key;
 mod position;
 mod produce;
 mod replay;
@@ -48,6 +49,9 @@ enum Command {
     /// List, show and count bad events
     #[command(subcommand)]
     Bad(bad::Bad),
+    /// Make, list and revoke the API keys that the ingest door asks for (ingest.auth = "keys")
+    #[command(subcommand)]
+    Key(key::Key),
     /// Show the records of a topic as they arrive
     Tap(tap::Args),
     /// Send lines as records to a topic
@@ -66,6 +70,7 @@ pub fn run() -> Result<ExitCode> {
         Command::Topic(command) => runtime()?.block_on(topic::run(command)).map(|()| ExitCode::SUCCESS),
         Command::Group(command) => runtime()?.block_on(group::run(command)).map(|()| ExitCode::SUCCESS),
         Command::Bad(command) => runtime()?.block_on(bad::run(command)).map(|()| ExitCode::SUCCESS),
+        Command::Key(command) => key::run(command).map(|()| ExitCode::SUCCESS),
         Command::Tap(args) => runtime()?.block_on(tap::run(args)),
         Command::Produce(args) => runtime()?.block_on(produce::run(args)).map(|()| ExitCode::SUCCESS),
         Command::Config(args) => config::run(&args).map(|()| ExitCode::SUCCESS),

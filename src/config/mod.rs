@@ -73,11 +73,20 @@ pub struct Ingest {
     pub origins: playhouse_http::ingest::Origins,
     pub idempotency_ttl: Duration,
     pub idempotency_keys_max: usize,
+    pub auth: IngestAuth,
+    pub rates: playhouse_gate::RateLimits,
     pub connections_max: usize,
     pub header_timeout: Duration,
     pub body_patience: Duration,
     pub body_bytes_per_second_min: usize,
     pub body_time_max: Duration,
+}
+
+/// What a caller of the ingest door has to show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IngestAuth {
+    None,
+    Keys,
 }
 
 #[derive(Debug, Clone)]
@@ -190,6 +199,7 @@ impl Config {
         settings.get("log", text(stores::log))?;
         settings.get("engine", text(stores::engine))?;
         let data: PathBuf = settings.get("data", text(not_empty))?.into();
+        let auth = settings.get("ingest.auth", text(ingest_auth))?;
         let config = Config {
             topic: settings.get("topic", text(topic_name))?,
             schema: read.resource("schema")?,
@@ -201,11 +211,19 @@ impl Config {
             geoip: read.resource("geoip")?,
             catalogue: read.resource("catalogue")?,
             ingest: Ingest {
-                door: read.door("ingest")?,
+                door: read.door_asking("ingest", auth == IngestAuth::Keys)?,
                 trusted_proxies: read.number("ingest.trusted_proxies", 0, 100)?,
                 origins: settings.get("ingest.origins", text(playhouse_http::ingest::Origins::parse))?,
                 idempotency_ttl: read.duration("ingest.idempotency_ttl")?,
                 idempotency_keys_max: read.number("ingest.idempotency_keys_max", 1, 100_000_000)?,
+                auth,
+                rates: playhouse_gate::RateLimits {
+                    requests_per_second: settings
+                        .get("ingest.requests_per_second", text(unless("unlimited", units::count)))?,
+                    bytes_per_second: settings
+                        .get("ingest.bytes_per_second", text(unless("unlimited", units::size)))?,
+                    burst: read.duration("ingest.rate_burst")?,
+                },
                 connections_max: read.number("ingest.connections_max", 1, 100_000)?,
                 header_timeout: read.duration("ingest.header_timeout")?,
                 body_patience: read.duration("ingest.body_patience")?,
@@ -427,7 +445,12 @@ impl Reader<'_> {
     }
 
     fn door(&self, section: &str) -> Result<Door> {
-        let exposed = self.flag("allow_remote_without_authentication")?;
+        self.door_asking(section, false)
+    }
+
+    /// A door that asks who comes may be reached from anywhere.
+    fn door_asking(&self, section: &str, asks: bool) -> Result<Door> {
+        let exposed = asks || self.flag("allow_remote_without_authentication")?;
         let host = |host: &str| {
             let address: IpAddr = match host {
                 "localhost" => IpAddr::from([127, 0, 0, 1]),
@@ -435,7 +458,8 @@ impl Reader<'_> {
             };
             if !address.is_loopback() && !exposed {
                 return Err("is reachable from other machines, and this door asks for no password: use 127.0.0.1, or set \
-                    allow_remote_without_authentication = true if everyone who can reach it may read and write everything"
+                    allow_remote_without_authentication = true if everyone who can reach it may read and write everything \
+                    (the ingest door asks with ingest.auth = \"keys\")"
                     .to_string());
             }
             Ok(address)
@@ -473,6 +497,14 @@ fn topic_name(name: &str) -> Result<String, String> {
             Err("is no topic name: use at most 249 of a-z A-Z 0-9 . _ -".to_string())
         }
         _ => Ok(name.to_string()),
+    }
+}
+
+fn ingest_auth(text: &str) -> Result<IngestAuth, String> {
+    match text {
+        "none" => Ok(IngestAuth::None),
+        "keys" => Ok(IngestAuth::Keys),
+        _ => Err("is neither \"none\" nor \"keys\"".to_string()),
     }
 }
 

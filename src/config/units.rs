@@ -45,6 +45,12 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     scale(number, *millis).map(Duration::from_millis).ok_or_else(|| format!("is not {wanted}"))
 }
 
+/// `"100"`: how many, at least one.
+pub fn count(text: &str) -> Result<u32, String> {
+    let count = text.trim().parse().ok().filter(|count| *count > 0);
+    count.ok_or_else(|| "is not a number, such as \"100\"".to_string())
+}
+
 /// `67108864` as `"64 MiB"`.
 pub fn show_size(bytes: u64) -> String {
     let unit =

@@ -9,7 +9,7 @@ use playhouse_engine::Engine;
 use playhouse_gate::{BadEvents, Gate};
 use playhouse_grpc::GrpcConfig;
 use playhouse_http::admin::{self, AdminDoor, Readiness};
-use playhouse_http::ingest::{self, IdempotencyConfig, IngestConfig, IngestDoor};
+use playhouse_http::ingest::{self, Auth, IdempotencyConfig, IngestConfig, IngestDoor};
 use playhouse_http::registry::{self, RegistryDoor};
 use playhouse_http::{BodyLimits, ByteBudget, ServeOptions};
 use playhouse_kafka::{KafkaConfig, KafkaServer};
@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::data::DataDirectory;
 use super::lake::LakeWithTail;
 use super::stores::{LakeStream, Stores};
-use crate::config::{Config, Door};
+use crate::config::{Config, Door, IngestAuth};
 
 /// What the doors open onto.
 pub struct House<'a> {
@@ -85,7 +85,15 @@ impl Listeners {
                 keys_max: config.ingest.idempotency_keys_max,
                 ..IdempotencyConfig::default()
             },
+            auth: match config.ingest.auth {
+                IngestAuth::None => Auth::None,
+                IngestAuth::Keys => Auth::Keys(super::keys::open(house.data.path()).await?),
+            },
+            rates: config.ingest.rates.clone(),
         };
+        if let Auth::Keys(ring) = &ingest_config.auth {
+            doors.tasks.spawn(super::keys::follow(ring.clone(), stop.clone()));
+        }
         let gate = house.gate.clone();
         let ingest = tokio::task::spawn_blocking(move || IngestDoor::new(gate, ingest_config, budget)).await??;
         let options = ServeOptions {

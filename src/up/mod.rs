@@ -7,6 +7,7 @@
 mod data;
 mod demo;
 mod doors;
+mod keys;
 mod lake;
 mod logging;
 mod metrics;

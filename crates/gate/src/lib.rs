@@ -10,7 +10,8 @@
 //! - `fields`: named texts into one event;
 //! - `produce`: Kafka batches;
 //! - `check`: whether a value is one of its topic, by the topic's settings (`binding`) and schemas ([`SchemaSource`]);
-//! - [`BadEvents`]: what was rejected.
+//! - [`BadEvents`]: what was rejected;
+//! - [`KeyRing`]: API keys; [`Rates`]: how much each caller may send. Doors ask them before they read a request.
 
 mod bad;
 mod binding;
@@ -20,8 +21,10 @@ mod fields;
 mod frame;
 mod gate;
 mod ingest;
+mod keys;
 mod outcome;
 mod produce;
+mod rates;
 mod schemas;
 mod split;
 
@@ -29,8 +32,10 @@ pub use bad::{BAD_EVENTS_TOPIC, BadEvent, BadEvents, BadFilter, BadStats, Groups
 pub use binding::{ANY_SUBJECT, ON_INVALID_SETTING, OnInvalid, SUBJECT_SETTING, VALIDATION_SETTING, Validation};
 pub use fields::FieldError;
 pub use gate::{Counters, Gate, GateConfig, GateError, TopicRule, is_internal};
+pub use keys::{Key, KeyFile, KeyRing, KeysError, NewKey, Principal};
 pub use outcome::{EventResult, Origin, Outcome, Reason, RequestError, Status};
 pub use playhouse_log::partition_of;
 pub use playhouse_registry::SCHEMAS_TOPIC;
 pub use produce::{ProduceError, Produced, Rejected, RejectedRecord};
 pub use schemas::{AvroPayloads, JsonPayloads, PayloadValidator, SchemaSource};
+pub use rates::{Caller, RateLimits, Rates};

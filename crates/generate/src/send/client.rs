@@ -70,6 +70,7 @@ impl std::fmt::Display for Target {
 #[derive(Clone)]
 pub struct ClientConfig {
     pub target: Target,
+    pub api_key: Option<String>,
     /// How long one request may go unanswered, or be turned away, before the delivery is given up.
     pub patience: Duration,
     /// Called once when a request has to be repeated, with the cause.
@@ -78,7 +79,7 @@ pub struct ClientConfig {
 
 impl ClientConfig {
     pub fn new(target: Target) -> Self {
-        Self { target, patience: Duration::from_secs(60), on_trouble: Arc::new(|_| {}) }
+        Self { target, api_key: None, patience: Duration::from_secs(60), on_trouble: Arc::new(|_| {}) }
     }
 }
 
@@ -213,11 +214,13 @@ impl Client {
     }
 
     async fn attempt(&self, body: Bytes, events: usize) -> Result<Attempt, SendError> {
-        let request = Request::post(self.config.target.0.clone())
+        let mut request = Request::post(self.config.target.0.clone())
             .header(CONTENT_TYPE, "application/x-ndjson")
-            .header(USER_AGENT, concat!("playhouse/", env!("CARGO_PKG_VERSION")))
-            .body(Full::new(body))
-            .map_err(|error| self.answer_error(error.to_string()))?;
+            .header(USER_AGENT, concat!("playhouse/", env!("CARGO_PKG_VERSION")));
+        if let Some(key) = &self.config.api_key {
+            request = request.header("x-api-key", key);
+        }
+        let request = request.body(Full::new(body)).map_err(|error| self.answer_error(error.to_string()))?;
         let exchange = async {
             let response = self.http.request(request).await.map_err(|error| root_cause(&error))?;
             let (parts, body) = response.into_parts();

@@ -95,7 +95,10 @@ fn allow(headers: &mut HeaderMap, origin: HeaderValue) {
 fn preflight() -> Response {
     let headers = [
         (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST"),
-        (header::ACCESS_CONTROL_ALLOW_HEADERS, "content-type, content-encoding, idempotency-key, prefer, x-request-id"),
+        (
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            "authorization, content-type, content-encoding, idempotency-key, prefer, x-api-key, x-request-id",
+        ),
         // Browsers shorten it to two hours.
         (header::ACCESS_CONTROL_MAX_AGE, "86400"),
     ];

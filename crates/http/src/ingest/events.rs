@@ -45,9 +45,12 @@ pub(super) async fn to_topic(
 }
 
 async fn ingest(door: &Arc<IngestDoor>, topic: &str, request: Request) -> Result<Response, Problem> {
-    door.known(topic).map_err(Problem::closing)?;
     let (head, body) = request.into_parts();
-    let key = Key::of(&head.headers, "")?;
+    let origin = sender::origin(&head, door.config.proxies);
+    // Before anything is said about topics.
+    let caller = door.access.admit(&head, origin.address, topic).map_err(Problem::closing)?;
+    door.known(topic).map_err(Problem::closing)?;
+    let key = Key::of(&head.headers, &caller)?;
     let encoding = Encoding::of(&head.headers)?;
     check_charset(&head.headers)?;
     let limits = &door.config.body;
@@ -57,9 +60,9 @@ async fn ingest(door: &Arc<IngestDoor>, topic: &str, request: Request) -> Result
             format!("requests in flight hold {} of {} bytes", door.budget.used_bytes(), door.budget.limit_bytes());
         return Err(Problem::busy(detail, BUSY_RETRY).closing());
     }
-    let origin = sender::origin(&head, door.config.proxies);
     let minimal = prefers_minimal(&head.headers);
     let received = receive(body, announced, encoding, limits, door.budget.lease()).await?;
+    door.access.charge(&caller, received.bytes.len());
     match key {
         Some(key) => once(door, key, topic, received, origin, minimal).await,
         None => {

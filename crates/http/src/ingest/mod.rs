@@ -3,8 +3,9 @@
 //! - [`events`]: `POST /events/{topic}`, and `POST /events` for the default topic;
 //! - [`pixel`]: `GET /events/{topic}/pixel.gif`, and `GET /pixel.gif` for the default topic;
 //! - [`idempotency`]: the first answer again for a request that is sent again;
-//! - [`cors`]: which web pages may send; [`sender`]: who sent.
+//! - [`access`]: who may send, and how much; [`cors`]: which web pages may; [`sender`]: who sent.
 
+mod access;
 mod cors;
 mod events;
 mod idempotency;
@@ -18,15 +19,17 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Router, middleware};
-use playhouse_gate::{Gate, RequestError, is_internal};
+use playhouse_gate::{Gate, RateLimits, RequestError, is_internal};
 
 use crate::body::BodyLimits;
 use crate::budget::ByteBudget;
 use crate::problem::{Problem, method_not_allowed};
 
+pub use access::Auth;
 pub use cors::Origins;
 pub use idempotency::{IdempotencyConfig, IdempotencyError};
 
+use access::Access;
 use idempotency::Answers;
 
 #[derive(Debug, Clone, Default)]
@@ -37,6 +40,9 @@ pub struct IngestConfig {
     pub proxies: usize,
     pub origins: Origins,
     pub idempotency: IdempotencyConfig,
+    pub auth: Auth,
+    /// Of each caller.
+    pub rates: RateLimits,
 }
 
 pub struct IngestDoor {
@@ -44,6 +50,7 @@ pub struct IngestDoor {
     config: IngestConfig,
     budget: Arc<ByteBudget>,
     answers: Arc<Answers>,
+    access: Access,
     counters: [AtomicU64; 4],
     replays: AtomicU64,
 }
@@ -71,8 +78,9 @@ impl IngestDoor {
         budget: Arc<ByteBudget>,
     ) -> Result<Arc<IngestDoor>, IdempotencyError> {
         let answers = Answers::open(gate.log(), config.idempotency.clone())?;
+        let access = Access::new(config.auth.clone(), &config.rates);
         let (counters, replays) = Default::default();
-        Ok(Arc::new(IngestDoor { gate, config, budget, answers, counters, replays }))
+        Ok(Arc::new(IngestDoor { gate, config, budget, answers, access, counters, replays }))
     }
 
     pub fn counters(&self) -> IngestCounters {

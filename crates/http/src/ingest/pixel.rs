@@ -11,6 +11,7 @@ use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use super::access::API_KEY_PARAMETER;
 use super::{IngestDoor, sender};
 use crate::Problem;
 
@@ -62,11 +63,14 @@ async fn answer(door: &IngestDoor, topic: &str, fields: Fields, request: Request
 }
 
 async fn ingest(door: &IngestDoor, topic: &str, fields: Fields, request: Request) -> Result<Response, Problem> {
-    let Query(fields) = fields.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
-    door.known(topic)?;
     let (head, _) = request.into_parts();
-    let event = door.gate.event_of(topic, &fields).map_err(|error| Problem::bad_request(error.to_string()))?;
     let origin = sender::origin(&head, door.config.proxies);
+    let caller = door.access.admit(&head, origin.address, topic)?;
+    door.known(topic)?;
+    let Query(mut fields) = fields.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    fields.retain(|(name, _)| name != API_KEY_PARAMETER);
+    let event = door.gate.event_of(topic, &fields).map_err(|error| Problem::bad_request(error.to_string()))?;
+    door.access.charge(&caller, event.len());
     let outcome = door.gate.ingest(topic, event, &origin).await.map_err(|error| door.refusal(error))?;
     let status = if outcome.rejected == 0 { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
     Ok((status, image_headers(), GIF).into_response())

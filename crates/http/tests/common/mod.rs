@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use playhouse_gate::{Gate, GateConfig, TopicRule};
-use playhouse_http::ingest::{self, IngestConfig, IngestDoor, Origins};
+use playhouse_gate::{Gate, GateConfig, RateLimits, TopicRule};
+use playhouse_http::ingest::{self, Auth, IngestConfig, IngestDoor, Origins};
 use playhouse_http::{BodyLimits, ByteBudget, ServeOptions, serve};
 use playhouse_log::disk::SimulatedDisk;
 use playhouse_log::{Log, LogConfig, TopicSettings};
@@ -35,6 +35,8 @@ pub struct Limits {
     pub gate_bytes: usize,
     pub events_per_request: usize,
     pub origins: Origins,
+    pub auth: Auth,
+    pub rates: RateLimits,
 }
 
 impl Default for Limits {
@@ -46,6 +48,8 @@ impl Default for Limits {
             gate_bytes: 64 << 20,
             events_per_request: 10_000,
             origins: Origins::default(),
+            auth: Auth::None,
+            rates: RateLimits::default(),
         }
     }
 }
@@ -107,7 +111,13 @@ pub async fn door(limits: Limits) -> Door {
 pub async fn door_on(disk: SimulatedDisk, limits: Limits) -> Door {
     let gate = gate_on(&disk, &limits);
     let budget = ByteBudget::new(limits.budget_bytes);
-    let config = IngestConfig { body: limits.body, origins: limits.origins, ..IngestConfig::default() };
+    let config = IngestConfig {
+        body: limits.body,
+        origins: limits.origins,
+        auth: limits.auth,
+        rates: limits.rates,
+        ..IngestConfig::default()
+    };
     let ingest = IngestDoor::new(gate.clone(), config, budget.clone()).unwrap();
     let served = listen(limits.serve, |_| ingest::router(ingest.clone())).await;
     Door { served, gate, disk, ingest, budget }

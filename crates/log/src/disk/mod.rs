@@ -41,7 +41,7 @@ pub trait Disk: Send + Sync + std::fmt::Debug {
 
 /// Replaces a small file so that a crash leaves either the old contents or the new, and makes it durable. Callers that
 /// replace the same file at the same time must take turns.
-pub(crate) fn write_atomically(disk: &dyn Disk, path: &Path, contents: &[u8]) -> io::Result<()> {
+pub fn write_atomically(disk: &dyn Disk, path: &Path, contents: &[u8]) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
     let temporary = directory.join(".new");
     let file = disk.open(&temporary, true)?;
@@ -53,7 +53,7 @@ pub(crate) fn write_atomically(disk: &dyn Disk, path: &Path, contents: &[u8]) ->
 }
 
 /// The contents of a small file, `None` when it does not exist.
-pub(crate) fn read_file(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
+pub fn read_file(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
     if !disk.exists(path) {
         return Ok(None);
     }

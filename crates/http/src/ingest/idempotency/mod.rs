@@ -11,6 +11,7 @@ mod store;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, StatusCode};
+use playhouse_gate::Caller;
 use sha2::{Digest, Sha256};
 
 use crate::Problem;
@@ -34,7 +35,7 @@ pub(super) struct Fingerprint(u128);
 
 impl Key {
     /// The draft asks for a quoted string, most clients send a bare one: both are the same key.
-    pub(super) fn of(headers: &HeaderMap, principal: &str) -> Result<Option<Key>, Problem> {
+    pub(super) fn of(headers: &HeaderMap, caller: &Caller) -> Result<Option<Key>, Problem> {
         let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
         let Some(value) = values.next() else { return Ok(None) };
         let refused = |why: &str| Problem::bad_request(format!("the Idempotency-Key {why}")).closing();
@@ -46,6 +47,11 @@ impl Key {
         if key.is_empty() || key.len() > KEY_BYTES_MAX {
             return Err(refused(&format!("has {} characters: use 1 to {KEY_BYTES_MAX}", key.len())));
         }
+        // Not the address: whoever asks again may have another one by then.
+        let principal = match caller {
+            Caller::Key(id) => id,
+            Caller::Address(_) | Caller::Unknown => "",
+        };
         Ok(Some(Key(hash(principal, key.as_bytes()))))
     }
 }
@@ -90,11 +96,12 @@ mod tests {
     use super::*;
 
     fn key(principal: &str, values: &[&str]) -> Result<Option<Key>, u16> {
+        let caller = if principal.is_empty() { Caller::Unknown } else { Caller::Key(principal.into()) };
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(IDEMPOTENCY_KEY, value.parse().unwrap());
         }
-        Key::of(&headers, principal).map_err(|problem| problem.status().as_u16())
+        Key::of(&headers, &caller).map_err(|problem| problem.status().as_u16())
     }
 
     #[test]
