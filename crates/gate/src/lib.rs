@@ -29,4 +29,4 @@ pub use gate::{Counters, Gate, GateConfig, GateError, TopicRule, is_internal};
 pub use outcome::{EventResult, Origin, Outcome, Reason, RequestError, Status};
 pub use playhouse_log::partition_of;
 pub use produce::{ProduceError, Produced, Rejected, RejectedRecord};
-pub use schemas::{AvroPayloads, JsonPayloads, PayloadValidator, SchemaSource};
+pub use schemas::{JsonPayloads, PayloadValidator, SchemaPayloads, SchemaSource};
