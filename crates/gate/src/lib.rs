@@ -37,5 +37,5 @@ pub use outcome::{EventResult, Origin, Outcome, Reason, RequestError, Status};
 pub use playhouse_log::partition_of;
 pub use playhouse_registry::SCHEMAS_TOPIC;
 pub use produce::{ProduceError, Produced, Rejected, RejectedRecord};
-pub use schemas::{AvroPayloads, JsonPayloads, PayloadValidator, SchemaSource};
 pub use rates::{Caller, RateLimits, Rates};
+pub use schemas::{JsonPayloads, PayloadValidator, SchemaPayloads, SchemaSource};

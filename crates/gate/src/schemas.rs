@@ -17,7 +17,7 @@ pub trait PayloadValidator: Send + Sync {
     fn id(&self) -> Option<i32>;
     fn format(&self) -> Format;
     /// `message` is the path to the message within a Protobuf file, and empty for other formats.
-    fn check(&self, payload: &[u8], message: &[i32]) -> Result<(), Vec<Reason>>;
+    fn check(&self, payload: &[u8], message: &[usize]) -> Result<(), Vec<Reason>>;
 }
 
 /// Finds schemas. It is asked for every batch, and for every record that names another schema than the one before: answers
@@ -46,28 +46,28 @@ impl PayloadValidator for JsonPayloads {
         Format::Json
     }
 
-    fn check(&self, payload: &[u8], _message: &[i32]) -> Result<(), Vec<Reason>> {
+    fn check(&self, payload: &[u8], _message: &[usize]) -> Result<(), Vec<Reason>> {
         self.validator.check(payload).map(drop)
     }
 }
 
-/// Avro data, each decoded whole.
+/// Payloads of a parsed schema. Avro is decoded whole.
 #[derive(Debug)]
-pub struct AvroPayloads {
+pub struct SchemaPayloads {
     pub id: Option<i32>,
     pub schema: Arc<Schema>,
 }
 
-impl PayloadValidator for AvroPayloads {
+impl PayloadValidator for SchemaPayloads {
     fn id(&self) -> Option<i32> {
         self.id
     }
 
     fn format(&self) -> Format {
-        Format::Avro
+        self.schema.format()
     }
 
-    fn check(&self, payload: &[u8], _message: &[i32]) -> Result<(), Vec<Reason>> {
+    fn check(&self, payload: &[u8], _message: &[usize]) -> Result<(), Vec<Reason>> {
         self.schema.validate(payload)
     }
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use common::*;
 use playhouse_gate::{
-    AvroPayloads, Gate, JsonPayloads, ON_INVALID_SETTING, Origin, PayloadValidator, ProduceError, Produced, Reason,
-    SUBJECT_SETTING, SchemaSource, Stage, VALIDATION_SETTING,
+    Gate, JsonPayloads, ON_INVALID_SETTING, Origin, PayloadValidator, ProduceError, Produced, Reason, SUBJECT_SETTING,
+    SchemaPayloads, SchemaSource, Stage, VALIDATION_SETTING,
 };
 use playhouse_log::batch::{BatchBuilder, Compression};
 use playhouse_log::{CleanupPolicy, TopicSettings};
@@ -37,7 +37,7 @@ impl PayloadValidator for Messages {
         Format::Protobuf
     }
 
-    fn check(&self, payload: &[u8], message: &[i32]) -> Result<(), Vec<Reason>> {
+    fn check(&self, payload: &[u8], message: &[usize]) -> Result<(), Vec<Reason>> {
         if payload == format!("path {message:?}").as_bytes() {
             return Ok(());
         }
@@ -63,7 +63,7 @@ impl Registry {
             AVRO_ID => {
                 let text = r#"{"type":"record","name":"Play","fields":[{"name":"ms","type":"int"}]}"#;
                 let schema = Arc::new(Schema::parse(Format::Avro, text, &[]).unwrap());
-                Arc::new(AvroPayloads { id: Some(AVRO_ID), schema })
+                Arc::new(SchemaPayloads { id: Some(AVRO_ID), schema })
             }
             _ => return None,
         })

@@ -85,13 +85,13 @@ fn take<const N: usize>(bytes: &[u8]) -> Result<([u8; N], &[u8]), WireError> {
 
 /// The path to the message at the beginning of `bytes`, and what follows it: a count and so many numbers, zigzag varints
 /// all; the count 0 is short for the path `[0]`.
-pub fn split_path(bytes: &[u8]) -> Result<(Vec<i32>, &[u8]), WireError> {
+pub fn split_path(bytes: &[u8]) -> Result<(Vec<usize>, &[u8]), WireError> {
     let mut rest = bytes;
     let count = number(&mut rest)?;
     if count == 0 {
         return Ok((vec![0], rest));
     }
-    if count as usize > PATH_LEVELS_MAX {
+    if count > PATH_LEVELS_MAX {
         return Err(WireError::Path);
     }
     let path = (0..count).map(|_| number(&mut rest)).collect::<Result<_, _>>()?;
@@ -99,9 +99,10 @@ pub fn split_path(bytes: &[u8]) -> Result<(Vec<i32>, &[u8]), WireError> {
 }
 
 /// Appends the path to a message.
-pub fn put_path(path: &[i32], out: &mut Vec<u8>) {
-    let mut put = |value: i32| {
-        let mut zigzag = ((value << 1) ^ (value >> 31)) as u32;
+pub fn put_path(path: &[usize], out: &mut Vec<u8>) {
+    let mut put = |value: usize| {
+        // Zigzag of what is not negative.
+        let mut zigzag = (value as u64) << 1;
         while zigzag >= 0x80 {
             out.push(zigzag as u8 | 0x80);
             zigzag >>= 7;
@@ -111,12 +112,12 @@ pub fn put_path(path: &[i32], out: &mut Vec<u8>) {
     if path == [0] {
         return put(0);
     }
-    put(path.len() as i32);
+    put(path.len());
     path.iter().for_each(|level| put(*level));
 }
 
 /// A zigzag varint from 0 to `i32::MAX`.
-fn number(rest: &mut &[u8]) -> Result<i32, WireError> {
+fn number(rest: &mut &[u8]) -> Result<usize, WireError> {
     let mut zigzag = 0u64;
     for shift in (0..35).step_by(7) {
         let (byte, after) = rest.split_first().ok_or(WireError::Path)?;
@@ -125,7 +126,7 @@ fn number(rest: &mut &[u8]) -> Result<i32, WireError> {
         if byte & 0x80 == 0 {
             // Odd is negative.
             return match zigzag & 1 {
-                0 => i32::try_from(zigzag >> 1).map_err(|_| WireError::Path),
+                0 if zigzag >> 1 <= i32::MAX as u64 => Ok((zigzag >> 1) as usize),
                 _ => Err(WireError::Path),
             };
         }
@@ -161,7 +162,7 @@ mod tests {
         }
 
         #[test]
-        fn paths_are_read_as_they_were_put(path in prop::collection::vec(0..=i32::MAX, 1..=PATH_LEVELS_MAX), payload: Vec<u8>) {
+        fn paths_are_read_as_they_were_put(path in prop::collection::vec(0..=i32::MAX as usize, 1..=PATH_LEVELS_MAX), payload: Vec<u8>) {
             let mut bytes = Vec::new();
             put_path(&path, &mut bytes);
             let length = bytes.len();
