@@ -207,14 +207,23 @@ fn help_config_and_doctor_help() {
     assert!(stdout(&config).contains("port = 9999"), "{}", stdout(&config));
     assert!(stdout(&config).parse::<toml::Table>().is_ok(), "what is printed is a configuration file");
 
-    let free = ["ingest", "kafka", "grpc", "rest_proxy", "postgres", "redis", "admin"].map(|door| format!("--set={door}.port=0"));
+    let free = ["ingest", "kafka", "grpc", "rest_proxy", "postgres", "redis", "admin"]
+        .map(|door| format!("--set={door}.port=0"));
     let doctor: Vec<&str> = ["doctor"].into_iter().chain(free.iter().map(String::as_str)).collect();
     let healthy = run(&doctor);
     assert!(healthy.status.success(), "{}", stdout(&healthy));
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let busy = format!("--set=kafka.port={}", taken.local_addr().unwrap().port());
-    let sick =
-        run(&["doctor", &free[0], &busy, &free[2], &free[3], &free[4], &free[5], "--set=tables=postgres://127.0.0.1:1/none"]);
+    let sick = run(&[
+        "doctor",
+        &free[0],
+        &busy,
+        &free[2],
+        &free[3],
+        &free[4],
+        &free[5],
+        "--set=tables=postgres://127.0.0.1:1/none",
+    ]);
     assert!(!sick.status.success(), "{}", stdout(&sick));
     let failed: Vec<String> =
         stdout(&sick).lines().filter(|line| line.starts_with("fail")).map(str::to_owned).collect();

@@ -65,12 +65,7 @@ pub(super) async fn to_partition(
     produce(&proxy, &topic, Some(partition), request).await
 }
 
-async fn produce(
-    proxy: &Proxy,
-    topic: &str,
-    partition: Option<i32>,
-    request: Request,
-) -> Result<Response, ApiError> {
+async fn produce(proxy: &Proxy, topic: &str, partition: Option<i32>, request: Request) -> Result<Response, ApiError> {
     let media = media::accepted(request.headers()).map_err(ApiError::closing)?;
     let format = media::of_body(request.headers())?;
     let (_, body) = whole(proxy, request).await?;
@@ -145,7 +140,8 @@ mod tests {
 
     #[test]
     fn records_are_taken_apart() {
-        let body = r#"{"records":[{"key":"a2V5","value":"dg=="},{"value":null,"partition":1},{"key":null,"value":""}]}"#;
+        let body =
+            r#"{"records":[{"key":"a2V5","value":"dg=="},{"value":null,"partition":1},{"key":null,"value":""}]}"#;
         let taken = of(Format::Binary, None, body).unwrap();
         let seen: Vec<_> = taken.iter().map(|it| (it.key.as_deref(), it.value.as_deref(), it.partition)).collect();
         let expected: [(Option<&[u8]>, Option<&[u8]>, _); 3] =
