@@ -71,7 +71,7 @@ impl Consumer {
             let fetch = FetchLimits { wait, bytes_max: room, batch_bytes_max: BATCH_BYTES_MAX };
             let got = self.fetch(&mut reading, positions, &held, fetch, &mut read).await?;
             let is_over = Instant::now() >= deadline;
-            if got == 0 && (is_over || (enough && !read.records.is_empty())) || is_over {
+            if is_over || (got == 0 && enough && !read.records.is_empty()) {
                 return Ok(read);
             }
         }
