@@ -213,8 +213,16 @@ fn help_config_and_doctor_help() {
     assert!(healthy.status.success(), "{}", stdout(&healthy));
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let busy = format!("--set=kafka.port={}", taken.local_addr().unwrap().port());
-    let sick =
-        run(&["doctor", &free[0], &busy, &free[2], &free[3], &free[4], &free[5], "--set=tables=postgres://127.0.0.1:1/none"]);
+    let sick = run(&[
+        "doctor",
+        &free[0],
+        &busy,
+        &free[2],
+        &free[3],
+        &free[4],
+        &free[5],
+        "--set=tables=postgres://127.0.0.1:1/none",
+    ]);
     assert!(!sick.status.success(), "{}", stdout(&sick));
     let failed: Vec<String> =
         stdout(&sick).lines().filter(|line| line.starts_with("fail")).map(str::to_owned).collect();

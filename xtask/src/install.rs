@@ -6,8 +6,13 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, bail};
 
 /// A program the tests need and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 4] =
-    [("redis-server", "redis-server"), ("redis-cli", "redis-tools"), ("psql", "postgresql-client"), ("kcat", "kcat")];
+const PROGRAMS: [(&str, &str); 5] = [
+    ("redis-server", "redis-server"),
+    ("redis-cli", "redis-tools"),
+    ("psql", "postgresql-client"),
+    ("kcat", "kcat"),
+    ("curl", "curl"),
+];
 
 /// Installs what is missing (as root, with apt-get), or names it.
 pub fn ensure_programs() -> anyhow::Result<()> {

@@ -143,11 +143,7 @@ impl Producer {
     }
 
     /// As [`Producer::send`], but with an outcome for each record, in their order.
-    pub async fn send_each(
-        &mut self,
-        client: &mut Client,
-        records: &[Outgoing],
-    ) -> Vec<Result<Placed, Error>> {
+    pub async fn send_each(&mut self, client: &mut Client, records: &[Outgoing]) -> Vec<Result<Placed, Error>> {
         if let Err(error) = self.prepare(client).await {
             return records.iter().map(|_| Err(error.clone())).collect();
         }
@@ -202,7 +198,16 @@ impl Producer {
                         let sequence = self.sequences.entry(partition).or_insert(0);
                         *sequence = sequence.wrapping_add(batch.records.len() as i32) & i32::MAX;
                     }
-                    Err(_) => failed = true,
+                    Err(failure) => {
+                        failed = true;
+                        // It may be there all the same: what came next would pass for it, having its sequence.
+                        let refused = failure.error.code().is_some() && !failure.error.may_pass();
+                        if !refused {
+                            let rest = parts.remove(&partition).unwrap_or_default();
+                            let unsent = |records| (partition, records, Err(Failure::from(failure.error.clone())));
+                            outcomes.extend(rest.into_iter().map(unsent));
+                        }
+                    }
                 }
                 outcomes.push((partition, batch.records, outcome));
             }
@@ -390,10 +395,10 @@ async fn identity(client: &mut Client) -> Result<Identity, Error> {
         .with_producer_id(ProducerId(-1))
         .with_producer_epoch(-1);
     let answer = retry!(client, client => {
-            let answer = client.call(To::Any, INIT_PRODUCER_ID, &request).await?;
-            check(answer.error_code, || "a producer id".to_owned(), None)?;
-            Ok(answer)
-        })?;
+        let answer = client.call(To::Any, INIT_PRODUCER_ID, &request).await?;
+        check(answer.error_code, || "a producer id".to_owned(), None)?;
+        Ok(answer)
+    })?;
     Ok(Identity::Producer { id: answer.producer_id.0, epoch: answer.producer_epoch })
 }
 

@@ -61,12 +61,7 @@ pub(crate) async fn send(
     outcomes
 }
 
-async fn send_by(
-    link: &mut Link,
-    topic: &str,
-    records: &[Outgoing],
-    missing: Missing,
-) -> Result<Outcomes, SendError> {
+async fn send_by(link: &mut Link, topic: &str, records: &[Outgoing], missing: Missing) -> Result<Outcomes, SendError> {
     let mut producer = match link.producer(topic).await {
         Err(error) if missing == Missing::MayBeMade && is_unknown(&error) => {
             link.client.topic_or_new(topic).await?;

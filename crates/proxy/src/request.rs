@@ -30,7 +30,8 @@ pub(crate) async fn whole(proxy: &Proxy, request: Request) -> Result<(HeaderMap,
     let mut received = receive(body, announced, encoding, &proxy.limits, proxy.budget.lease()).await?;
     let needed = received.bytes.len().saturating_mul(COPIES);
     if received.lease.hold(needed).is_err() {
-        let message = "The requests in flight take all the memory there is for them: retry later, or send less at once.";
+        let message =
+            "The requests in flight take all the memory there is for them: retry later, or send less at once.";
         return Err(ApiError::too_busy(message));
     }
     Ok((head.headers, Whole { bytes: received.bytes, _lease: received.lease }))

@@ -116,7 +116,13 @@ fn a_subscriber_reads_what_is_produced_and_moves_on() {
 fn records_come_in_the_consumers_format() {
     let house = House::start();
     house.topic("test", 1);
-    house.post("/topics/test", BINARY_V2, json!({"records": [{"key": "a2V5", "value": "Y29uZmx1ZW50"}, {"value": null}]})).ok();
+    house
+        .post(
+            "/topics/test",
+            BINARY_V2,
+            json!({"records": [{"key": "a2V5", "value": "Y29uZmx1ZW50"}, {"value": null}]}),
+        )
+        .ok();
     let place = json!({"partitions": [{"topic": "test", "partition": 0}]});
     let path = create(&house, "g", "binary", json!({"format": "binary"}));
     no_content(&house.post(&format!("{path}/assignments"), V2, &place));
@@ -192,7 +198,11 @@ fn positions_are_sought() {
     assert!(read(&house, &path).is_empty(), "the latest");
     no_content(&house.post(&format!("{path}/positions/beginning"), V2, &place));
     assert_eq!(read_values(&house, &path, 5), [0, 1, 2, 3, 4]);
-    no_content(&house.post(&format!("{path}/positions"), V2, json!({"offsets": [{"topic": "test", "partition": 0, "offset": 3}]})));
+    no_content(&house.post(
+        &format!("{path}/positions"),
+        V2,
+        json!({"offsets": [{"topic": "test", "partition": 0, "offset": 3}]}),
+    ));
     assert_eq!(read_values(&house, &path, 2), [3, 4]);
     no_content(&house.post(&format!("{path}/positions/end"), V2, &place));
     assert!(read(&house, &path).is_empty());
@@ -200,7 +210,11 @@ fn positions_are_sought() {
     house.post(&format!("{path}/positions"), V2, elsewhere).refused(409, 40903);
     house.post(&format!("{path}/positions"), V2, "{}").refused(422, 422);
     // Beyond the end: back to where `auto.offset.reset` says.
-    no_content(&house.post(&format!("{path}/positions"), V2, json!({"offsets": [{"topic": "test", "partition": 0, "offset": 99}]})));
+    no_content(&house.post(
+        &format!("{path}/positions"),
+        V2,
+        json!({"offsets": [{"topic": "test", "partition": 0, "offset": 99}]}),
+    ));
     assert!(read(&house, &path).is_empty());
     produce(&house, "test", [5]);
     assert_eq!(read_values(&house, &path, 1), [5]);
@@ -261,7 +275,11 @@ fn without_a_place_to_begin_it_is_an_error_if_so_asked() {
     let house = House::start();
     house.topic("test", 1);
     let path = create(&house, "g", "one", json!({"auto.offset.reset": "none"}));
-    no_content(&house.post(&format!("{path}/assignments"), V2, json!({"partitions": [{"topic": "test", "partition": 0}]})));
+    no_content(&house.post(
+        &format!("{path}/assignments"),
+        V2,
+        json!({"partitions": [{"topic": "test", "partition": 0}]}),
+    ));
     house.get_in(&format!("{path}/records?timeout=1000"), JSON_V2).refused(500, 50002);
 }
 
@@ -327,7 +345,11 @@ fn two_instances_share_a_topic_and_one_takes_over() {
 fn a_topic_made_later_is_found() {
     let house = House::start();
     let path = create(&house, "g", "one", json!({}));
-    no_content(&house.post(&format!("{path}/assignments"), V2, json!({"partitions": [{"topic": "later", "partition": 0}]})));
+    no_content(&house.post(
+        &format!("{path}/assignments"),
+        V2,
+        json!({"partitions": [{"topic": "later", "partition": 0}]}),
+    ));
     assert!(read(&house, &path).is_empty());
     house.topic("later", 1);
     produce(&house, "later", [7]);
@@ -374,8 +396,24 @@ fn a_read_that_nobody_waits_for_moves_nothing() {
     // Hangs up while it waits.
     use std::io::Write as _;
     let mut stream = std::net::TcpStream::connect(house.proxy).unwrap();
-    write!(stream, "GET {path}/records?timeout=20000 HTTP/1.1\r\nHost: {}\r\nAccept: {JSON_V2}\r\n\r\n", house.proxy).unwrap();
+    write!(stream, "GET {path}/records?timeout=20000 HTTP/1.1\r\nHost: {}\r\nAccept: {JSON_V2}\r\n\r\n", house.proxy)
+        .unwrap();
     drop(stream);
     produce(&house, "test", 0..3);
     assert_eq!(read_values(&house, &path, 3), [0, 1, 2]);
+}
+
+#[test]
+fn a_read_ends_with_its_instance() {
+    let house = House::start();
+    house.topic("test", 1);
+    let path = create(&house, "g", "one", json!({}));
+    no_content(&house.post(&format!("{path}/subscription"), V2, json!({"topics": ["test"]})));
+    assert!(read(&house, &path).is_empty());
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(|| house.get_in(&format!("{path}/records?timeout=60000"), JSON_V2));
+        // Whichever comes first, the read does not outlast its instance.
+        no_content(&house.delete(&path));
+        reading.join().unwrap().refused(404, 40403);
+    });
 }

@@ -35,9 +35,7 @@ fn topics_and_partitions_are_described() {
     let topics = house.get("/topics");
     assert_eq!((topics.status, topics.media.as_str()), (200, V2));
     assert!(topics.body.as_array().unwrap().contains(&json!("test")), "{topics:?}");
-    let partition = |index: i32| {
-        json!({"partition": index, "leader": 1, "replicas": [{"broker": 1, "leader": true, "in_sync": true}]})
-    };
+    let partition = |index: i32| json!({"partition": index, "leader": 1, "replicas": [{"broker": 1, "leader": true, "in_sync": true}]});
     assert_eq!(house.get("/topics/test").ok()["partitions"], json!([partition(0), partition(1)]));
     assert_eq!(house.get("/topics/test/").ok()["name"], "test");
     assert!(house.get("/topics/test").ok()["configs"].is_object());
@@ -88,7 +86,8 @@ fn json_is_produced_byte_for_byte_and_binary_decoded() {
     house.topic("binary", 3);
     let body = json!({"records": [{"key": "a2V5", "value": "Y29uZmx1ZW50"}, {"value": "a2Fma2E="}, {"key": "a2V5"}]});
     let answer = house.post("/topics/binary/partitions/2", BINARY_V2, body).ok();
-    let places: Vec<_> = answer["offsets"].as_array().unwrap().iter().map(|it| (&it["partition"], &it["offset"])).collect();
+    let places: Vec<_> =
+        answer["offsets"].as_array().unwrap().iter().map(|it| (&it["partition"], &it["offset"])).collect();
     assert_eq!(places, [(&json!(2), &json!(0)), (&json!(2), &json!(1)), (&json!(2), &json!(2))]);
     let text = |text: &str| Some(text.to_owned());
     let expected = [(text("key"), text("confluent"), 2), (None, text("kafka"), 2), (text("key"), None, 2)];
@@ -141,7 +140,9 @@ fn what_cannot_be_produced_is_told_and_nothing_is_sent() {
         let media = format!("application/vnd.kafka.{format}.v2+json");
         house.post("/topics/test", &media, json!({"records": [{"key": 1, "value": 1}]})).refused(422, 42201);
         house.post("/topics/test", &media, &one).refused(422, 42202);
-        house.post("/topics/test", &media, json!({"value_schema_id": 1, "records": [{"value": 1}]})).refused(422, 42205);
+        house
+            .post("/topics/test", &media, json!({"value_schema_id": 1, "records": [{"value": 1}]}))
+            .refused(422, 42205);
     }
     assert!(records(&house, "test").is_empty());
 }
@@ -169,7 +170,8 @@ fn many_records_go_in_many_batches_and_keep_their_order() {
     let filler = "x".repeat(2_000);
     let values: Vec<Value> = (0..3_000).map(|n| json!({"value": format!("{n}{filler}"), "partition": n % 2})).collect();
     let answer = house.post("/topics/test", JSON_V2, json!({"records": values})).ok();
-    let offsets: Vec<i64> = answer["offsets"].as_array().unwrap().iter().map(|it| it["offset"].as_i64().unwrap()).collect();
+    let offsets: Vec<i64> =
+        answer["offsets"].as_array().unwrap().iter().map(|it| it["offset"].as_i64().unwrap()).collect();
     assert_eq!(offsets, (0..3_000).map(|n| n / 2).collect::<Vec<_>>());
     let seen: Vec<i64> = records(&house, "test")
         .iter()
@@ -180,7 +182,8 @@ fn many_records_go_in_many_batches_and_keep_their_order() {
 
 #[test]
 fn a_request_that_is_too_large_or_finds_no_memory_is_refused() {
-    let house = House::start_with(ProxyConfig { request_bytes_max: 1_000, memory_bytes: 2_000, ..ProxyConfig::default() });
+    let house =
+        House::start_with(ProxyConfig { request_bytes_max: 1_000, memory_bytes: 2_000, ..ProxyConfig::default() });
     house.topic("test", 1);
     let body = |bytes: usize| json!({"records": [{"value": "x".repeat(bytes)}]});
     house.post("/topics/test", JSON_V2, body(400)).ok();

@@ -193,7 +193,9 @@ fn a_stream_that_never_begins_is_refused_as_a_whole() {
     let path = format!("{}/records", make(&house, "topic-1", 1));
     house.post(&path, JSON, "[1]").refused(400, 400);
     house.post(&path, JSON, "{'key':1}").refused(400, 400);
-    house.post(&path, JSON, format!(r#"{{"value":{{"type":"STRING","data":"{}"}}}}"#, "x".repeat(1_000))).refused(413, 413);
+    house
+        .post(&path, JSON, format!(r#"{{"value":{{"type":"STRING","data":"{}"}}}}"#, "x".repeat(1_000)))
+        .refused(413, 413);
     house.post(&path, "text/plain", "{}").refused(415, 415);
     let topics = path.rsplit_once("/topic-1").unwrap().0;
     house.post(&format!("{topics}/nothing/records"), JSON, "{}").refused(404, 40403);

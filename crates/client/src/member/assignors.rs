@@ -66,7 +66,8 @@ mod tests {
     }
 
     fn shown(assigned: &BTreeMap<String, Vec<Place>>) -> Vec<String> {
-        let places = |places: &[Place]| places.iter().map(|(topic, index)| format!("{topic}{index}")).collect::<Vec<_>>();
+        let places =
+            |places: &[Place]| places.iter().map(|(topic, index)| format!("{topic}{index}")).collect::<Vec<_>>();
         assigned.iter().map(|(id, of)| format!("{id}: {}", places(of).join(" "))).collect()
     }
 

@@ -91,9 +91,9 @@ impl Member {
 
     async fn round(&mut self, client: &mut Client, topics: &BTreeSet<String>) -> Result<Vec<Place>, Error> {
         let metadata = protocol::subscription(topics);
-        let protocols = ASSIGNORS.iter().map(|(name, _)| {
-            JoinGroupRequestProtocol::default().with_name(text(name)).with_metadata(metadata.clone())
-        });
+        let protocols = ASSIGNORS
+            .iter()
+            .map(|(name, _)| JoinGroupRequestProtocol::default().with_name(text(name)).with_metadata(metadata.clone()));
         let request = JoinGroupRequest::default()
             .with_group_id(group_id(&self.group))
             .with_session_timeout_ms(self.options.session_timeout.as_millis() as i32)

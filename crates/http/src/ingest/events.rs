@@ -13,6 +13,7 @@ use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use hyper::body::Body as _;
 use playhouse_gate::{Origin, Outcome};
 
 use super::idempotency::{self, Answer, Begun, Fingerprint, Key};

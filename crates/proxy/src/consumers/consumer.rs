@@ -75,7 +75,10 @@ pub(super) struct State {
 pub(super) enum Subscription {
     None,
     Topics(BTreeSet<String>),
-    Pattern { regex: Regex, topics: BTreeSet<String> },
+    Pattern {
+        regex: Regex,
+        topics: BTreeSet<String>,
+    },
     /// Partitions given by hand: no membership.
     Places,
 }
@@ -124,6 +127,8 @@ pub(crate) enum ConsumerError {
     NoPartition(Place),
     #[error("no offset is committed for partition {} of topic {:?}, or it is gone, and auto.offset.reset is none", .0.1, .0.0)]
     NoOffset(Place),
+    #[error("the consumer instance has ended")]
+    Closed,
     #[error("the group is being assigned anew: retry")]
     Rebalancing,
     #[error(transparent)]

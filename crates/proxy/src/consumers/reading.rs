@@ -17,6 +17,8 @@ use super::settings::Reset;
 
 /// Of the fetch that waits.
 const FIRST_BYTES: usize = 64 << 10;
+/// Records as they are fetched, and as they are shown.
+const COPIES: usize = 3;
 /// Of one fetch's wait; longer ones are several.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 /// Before a partition that cannot be read now is tried again.
@@ -38,6 +40,13 @@ impl Consumer {
     /// What there is next; empty where nothing came in time. `lease` holds the memory it takes. Nothing moves before
     /// [`Consumer::advance`].
     pub(crate) async fn read(&self, limits: ReadLimits, lease: &mut Lease) -> Result<Read, ConsumerError> {
+        tokio::select! {
+            read = self.read_until(limits, lease) => read,
+            () = self.closed.cancelled() => Err(ConsumerError::Closed),
+        }
+    }
+
+    async fn read_until(&self, limits: ReadLimits, lease: &mut Lease) -> Result<Read, ConsumerError> {
         let deadline = Instant::now() + limits.timeout;
         let Ok(mut reading) = timeout_at(deadline, self.reading.lock()).await else { return Ok(Read::default()) };
         self.commit_if_due().await;
@@ -50,7 +59,7 @@ impl Consumer {
             let positions = self.resolve(&mut reading, &held).await?;
             let empty = read.records.is_empty();
             // More than a little only where the memory for it is there.
-            let more = !empty && lease.hold(2 * limits.bytes_max).is_ok();
+            let more = !empty && lease.hold(COPIES * limits.bytes_max).is_ok();
             let bytes_max = if more { limits.bytes_max } else { limits.bytes_max.min(FIRST_BYTES) };
             let room = bytes_max.saturating_sub(read.bytes);
             let enough = read.bytes >= self.settings.fetch_bytes_min;
@@ -62,7 +71,7 @@ impl Consumer {
             let fetch = FetchLimits { wait, bytes_max: room, batch_bytes_max: BATCH_BYTES_MAX };
             let got = self.fetch(&mut reading, positions, &held, fetch, &mut read).await?;
             let is_over = Instant::now() >= deadline;
-            if got == 0 && (is_over || (enough && !read.records.is_empty())) || is_over {
+            if is_over || (got == 0 && enough && !read.records.is_empty()) {
                 return Ok(read);
             }
         }
@@ -196,7 +205,9 @@ impl Consumer {
     ) -> Result<usize, ConsumerError> {
         // Those read before in this call go on behind it.
         for (place, position) in &mut positions {
-            if let Some(behind) = read.positions.get(place).filter(|_| read.stamps.get(place) == Some(&held[place].stamp)) {
+            if let Some(behind) =
+                read.positions.get(place).filter(|_| read.stamps.get(place) == Some(&held[place].stamp))
+            {
                 *position = *behind;
             }
         }
@@ -215,6 +226,9 @@ impl Consumer {
         };
         for (place, error) in &failed {
             self.failed(place, error, held)?;
+            // Where it stood is no place to go on from.
+            positions.remove(place);
+            read.positions.remove(place);
         }
         if !failed.is_empty() && records.is_empty() {
             sleep(PAUSE).await;

@@ -123,9 +123,10 @@ mod tests {
 
     #[test]
     fn numbers_and_switches_may_be_text() {
-        let settings = of(r#"{"name":"my_consumer","format":"json","auto.offset.reset":"earliest","auto.commit.enable":"false",
+        let settings =
+            of(r#"{"name":"my_consumer","format":"json","auto.offset.reset":"earliest","auto.commit.enable":"false",
             "fetch.min.bytes":"512","consumer.request.timeout.ms":30000}"#)
-        .unwrap();
+            .unwrap();
         assert_eq!((settings.fetch_bytes_min, settings.timeout), (512, Duration::from_secs(30)));
         assert!(!settings.commits_by_itself);
         assert_eq!(of(r#"{"fetch.min.bytes":-1,"auto.commit.enable":null}"#).unwrap(), of("{}").unwrap());

@@ -229,6 +229,7 @@ pub(super) fn refused(error: &ConsumerError) -> ApiError {
         }
         ConsumerError::Pattern(_) => ApiError::unprocessable(422, error.to_string()),
         ConsumerError::NoPartition(_) => ApiError::partition_not_found(),
+        ConsumerError::Closed => not_found(),
         ConsumerError::NoOffset(_) => {
             ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, 50002, format!("Kafka error: {error}"))
         }

@@ -26,10 +26,7 @@ pub(crate) fn routes() -> Router<Arc<Proxy>> {
             "/consumers/{group}/instances/{name}/subscription",
             get(consumers::subscription).post(consumers::subscribe).delete(consumers::unsubscribe),
         )
-        .route(
-            "/consumers/{group}/instances/{name}/assignments",
-            get(consumers::assignments).post(consumers::assign),
-        )
+        .route("/consumers/{group}/instances/{name}/assignments", get(consumers::assignments).post(consumers::assign))
         .route("/consumers/{group}/instances/{name}/positions", post(consumers::seek))
         .route("/consumers/{group}/instances/{name}/positions/beginning", post(consumers::seek_to_beginning))
         .route("/consumers/{group}/instances/{name}/positions/end", post(consumers::seek_to_end))

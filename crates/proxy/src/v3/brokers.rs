@@ -35,11 +35,7 @@ pub(super) async fn show(
 }
 
 /// By number.
-async fn brokers(
-    proxy: &Proxy,
-    named: &str,
-    headers: &HeaderMap,
-) -> Result<(Cluster, Vec<(i32, String)>), ApiError> {
+async fn brokers(proxy: &Proxy, named: &str, headers: &HeaderMap) -> Result<(Cluster, Vec<(i32, String)>), ApiError> {
     let (mut link, cluster) = open(proxy, headers, Some(named)).await?;
     let looked = link.client.look_around().await;
     let mut brokers: Vec<_> = link.client.brokers().map(|(id, address)| (id, address.to_owned())).collect();

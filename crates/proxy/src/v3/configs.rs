@@ -128,9 +128,8 @@ async fn settings(
 
 fn describe(cluster: &Cluster, topic: &str, setting: &Setting) -> Value {
     let name = &setting.name;
-    let synonyms = setting.synonyms.iter().map(|it| {
-        json!({"name": it.name, "value": it.value, "source": source(it.source)})
-    });
+    let synonyms =
+        setting.synonyms.iter().map(|it| json!({"name": it.name, "value": it.value, "source": source(it.source)}));
     let members = json!({
         "topic_name": topic,
         "name": name,

@@ -112,10 +112,7 @@ pub(super) fn refused(error: playhouse_client::Error) -> ApiError {
 }
 
 /// The JSON body of a request.
-pub(super) async fn body<T: DeserializeOwned>(
-    proxy: &Proxy,
-    request: Request,
-) -> Result<(HeaderMap, T), ApiError> {
+pub(super) async fn body<T: DeserializeOwned>(proxy: &Proxy, request: Request) -> Result<(HeaderMap, T), ApiError> {
     media::is_json(request.headers())?;
     let (headers, body) = whole(proxy, request).await?;
     // Whatever is wrong with a document is 400 in this version.

@@ -248,9 +248,7 @@ impl Stream {
     async fn send(&self, records: &[Outgoing]) -> Vec<Result<Placed, ApiError>> {
         let brokers = &self.proxy.brokers;
         match send(brokers, &self.topic, records, Missing::IsAnError).await {
-            Ok(outcomes) => {
-                outcomes.into_iter().map(|it| it.map_err(|error| ApiError::of(&error, Api::V3))).collect()
-            }
+            Ok(outcomes) => outcomes.into_iter().map(|it| it.map_err(|error| ApiError::of(&error, Api::V3))).collect(),
             Err(SendError::NoPartition(_)) if records.len() > 1 => {
                 let mut outcomes = Vec::with_capacity(records.len());
                 for record in records {
