@@ -10,11 +10,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde_json::{Map, Value};
 
 use crate::SchemaError;
+use crate::document::{CHAIN_MAX, Document, Place};
 
 /// How many parts of a schema may look at one value, as far as that does not depend on how deep the value lies.
 const PARTS_MAX: u64 = 10_000;
-/// References to references to references.
-const CHAIN_MAX: usize = 200;
 /// How many may look at the values along one path of an event, from the outermost to the innermost.
 const LOOKS_MAX: u64 = 1_000_000;
 
@@ -26,18 +25,20 @@ pub(crate) struct Cost {
 }
 
 impl Cost {
-    /// Of documents up to `max_depth` levels deep.
-    pub(crate) fn of(root: &Value, max_depth: usize) -> Result<Cost, SchemaError> {
+    /// Of events up to `max_depth` levels deep.
+    pub(crate) fn of(document: &Document, max_depth: usize) -> Result<Cost, SchemaError> {
         let mut walk =
-            Walk { root, anchors: HashMap::new(), parts: HashMap::new(), open: HashSet::new(), pending: vec![root] };
-        walk.find_anchors(root);
-        while let Some(schema) = walk.pending.pop() {
-            walk.visit(schema)?;
+            Walk { dynamic: HashMap::new(), parts: HashMap::new(), open: HashSet::new(), pending: Vec::new() };
+        document.all().for_each(|place| walk.find_dynamic(&place));
+        let Some(root) = document.all().next() else { return Ok(Cost { depth_max: max_depth }) };
+        walk.pending.push(root.clone());
+        while let Some(place) = walk.pending.pop() {
+            walk.visit(&place)?;
         }
         let mut looks: HashMap<Part, u64> = HashMap::new();
         for depth in 0..=max_depth {
             looks = walk.parts.iter().map(|(part, spread)| (*part, spread.looks(&looks))).collect();
-            if looks.get(&part_of(root)).is_some_and(|looks| *looks > LOOKS_MAX) {
+            if looks.get(&root.id()).is_some_and(|looks| *looks > LOOKS_MAX) {
                 // A single value is within bounds, or the schema had been refused.
                 return Ok(Cost { depth_max: depth.saturating_sub(1) });
             }
@@ -48,10 +49,6 @@ impl Cost {
 
 /// A part of the schema, by where it lies in memory.
 type Part = usize;
-
-fn part_of(schema: &Value) -> Part {
-    std::ptr::from_ref(schema) as usize
-}
 
 /// A part with all that look at the same value with it.
 #[derive(Debug, Default, Clone)]
@@ -91,55 +88,37 @@ fn add_all(parts: &mut BTreeMap<Part, u64>, more: &BTreeMap<Part, u64>) {
 }
 
 struct Walk<'a> {
-    root: &'a Value,
-    anchors: HashMap<String, &'a Value>,
+    /// What a dynamic reference of that name can lead to; a recursive one has no name.
+    dynamic: HashMap<&'a str, Vec<Place<'a>>>,
     parts: HashMap<Part, Spread>,
     /// Those whose spread is being found.
     open: HashSet<Part>,
     /// Those that look at values within, and are still to be visited.
-    pending: Vec<&'a Value>,
+    pending: Vec<Place<'a>>,
 }
 
 impl<'a> Walk<'a> {
-    /// Names that references may use: anchors, and the last step of addresses.
-    fn find_anchors(&mut self, schema: &'a Value) {
-        match schema {
+    fn find_dynamic(&mut self, place: &Place<'a>) {
+        match place.schema {
             Value::Object(keywords) => {
-                for keyword in ["$anchor", "$dynamicAnchor", "$id", "id"] {
-                    if let Some(name) = keywords.get(keyword).and_then(Value::as_str) {
-                        self.anchors.insert(last_step(name).to_owned(), schema);
-                    }
+                let name = keywords.get("$dynamicAnchor").and_then(Value::as_str);
+                let nameless = (keywords.get("$recursiveAnchor") == Some(&Value::Bool(true))).then_some("");
+                for name in name.into_iter().chain(nameless) {
+                    self.dynamic.entry(name).or_default().push(place.clone());
                 }
-                keywords.values().for_each(|value| self.find_anchors(value));
+                keywords.values().for_each(|value| self.find_dynamic(&place.within(value)));
             }
-            Value::Array(schemas) => schemas.iter().for_each(|schema| self.find_anchors(schema)),
+            Value::Array(schemas) => schemas.iter().for_each(|schema| self.find_dynamic(&place.within(schema))),
             _ => {}
         }
     }
 
-    /// What a reference refers to, as far as it lies in this schema.
-    fn target(&self, reference: &str) -> Option<&'a Value> {
-        let (address, fragment) = reference.split_once('#').unwrap_or((reference, ""));
-        let base = match address {
-            "" => self.root,
-            address => self.anchors.get(last_step(address)).copied()?,
-        };
-        match fragment {
-            "" => Some(base),
-            pointer if pointer.starts_with('/') => {
-                let pointer = pointer.replace("%25", "%").replace("%22", "\"").replace("%7C", "|");
-                base.pointer(&pointer).or_else(|| self.root.pointer(&pointer))
-            }
-            anchor => self.anchors.get(anchor).copied(),
-        }
-    }
-
-    fn visit(&mut self, schema: &'a Value) -> Result<(), SchemaError> {
-        let part = part_of(schema);
+    fn visit(&mut self, place: &Place<'a>) -> Result<(), SchemaError> {
+        let part = place.id();
         if self.parts.contains_key(&part) {
             return Ok(());
         }
-        let Some(keywords) = schema.as_object() else {
+        let Some(keywords) = place.schema.as_object() else {
             self.parts.insert(part, Spread { parts: 1, ..Spread::default() });
             return Ok(());
         };
@@ -148,12 +127,12 @@ impl<'a> Walk<'a> {
             return Err(SchemaError::TooLong(CHAIN_MAX));
         }
         let mut spread = Spread { parts: 1, ..Spread::default() };
-        for beside in self.beside(keywords) {
-            if self.open.contains(&part_of(beside)) {
+        for beside in self.beside(place, keywords) {
+            if self.open.contains(&beside.id()) {
                 return Err(SchemaError::Circular(shown(keywords)));
             }
-            self.visit(beside)?;
-            if let Some(other) = self.parts.get(&part_of(beside)) {
+            self.visit(&beside)?;
+            if let Some(other) = self.parts.get(&beside.id()) {
                 spread.add(other);
             }
             if spread.parts > PARTS_MAX {
@@ -168,28 +147,43 @@ impl<'a> Walk<'a> {
                 Key::Item => spread.below.entry(None).or_default(),
                 Key::Named(name) => spread.below.entry(Some((*name).to_owned())).or_default(),
             };
-            *parts.entry(part_of(schema)).or_default() += 1;
+            *parts.entry(place.within(schema).id()).or_default() += 1;
         }
         self.parts.insert(part, spread);
-        self.pending.extend(below.into_iter().map(|(_, schema)| schema));
+        self.pending.extend(below.into_iter().map(|(_, schema)| place.within(schema)));
         Ok(())
     }
 
     /// The parts that look at the same value.
-    fn beside(&self, keywords: &'a Map<String, Value>) -> Vec<&'a Value> {
+    fn beside(&self, place: &Place<'a>, keywords: &'a Map<String, Value>) -> Vec<Place<'a>> {
         let mut found = Vec::new();
         for (keyword, value) in keywords {
             match (keyword.as_str(), value) {
-                ("allOf" | "anyOf" | "oneOf", Value::Array(schemas)) => found.extend(schemas),
-                ("not" | "if" | "then" | "else", schema) => found.push(schema),
-                ("dependentSchemas" | "dependencies", Value::Object(schemas)) => {
-                    found.extend(schemas.values().filter(|schema| schema.is_object()));
+                ("allOf" | "anyOf" | "oneOf", Value::Array(schemas)) => {
+                    found.extend(schemas.iter().map(|schema| place.within(schema)));
                 }
-                ("$ref" | "$dynamicRef" | "$recursiveRef", Value::String(reference)) => {
-                    found.extend(self.target(reference));
+                ("not" | "if" | "then" | "else", schema) => found.push(place.within(schema)),
+                ("dependentSchemas" | "dependencies", Value::Object(schemas)) => {
+                    let schemas = schemas.values().filter(|schema| schema.is_object());
+                    found.extend(schemas.map(|schema| place.within(schema)));
+                }
+                ("$ref", Value::String(reference)) => found.extend(place.follow(reference)),
+                ("$dynamicRef" | "$recursiveRef", Value::String(reference)) => {
+                    found.extend(self.dynamic_targets(place, reference));
                 }
                 _ => {}
             }
+        }
+        found
+    }
+
+    fn dynamic_targets(&self, place: &Place<'a>, reference: &str) -> Vec<Place<'a>> {
+        let name = reference.rsplit_once('#').map_or("", |(_, name)| name);
+        let mut found = self.dynamic.get(name).cloned().unwrap_or_default();
+        if let Some(target) = place.follow(reference)
+            && found.iter().all(|other| other.id() != target.id())
+        {
+            found.push(target);
         }
         found
     }
@@ -223,11 +217,6 @@ fn below(keywords: &Map<String, Value>) -> Vec<(Key<'_>, &Value)> {
         }
     }
     found
-}
-
-fn last_step(address: &str) -> &str {
-    let address = address.trim_end_matches('#');
-    address.rsplit(['/', '#', ':']).next().unwrap_or(address)
 }
 
 fn shown(keywords: &Map<String, Value>) -> String {

@@ -6,15 +6,17 @@
 //! - `scan`: the strict JSON scanner, which runs a plan while it reads and remembers where wanted fields stand;
 //! - `plan`: the part of a schema that the scanner can decide by itself. It only ever says "certainly valid";
 //! - `format`: the string formats among that part;
+//! - `document`: a schema and what it refers to;
 //! - `cost`: which schemas would never end, or end too late;
 //! - `validator`: the reference implementation (`jsonschema`) for everything else. It decides and explains.
 //!
-//! For a registry, `formats` parses schemas (Avro so far) and has the text by which it knows them, and `compatibility` says
+//! For a registry, `formats` parses schemas (Avro and JSON Schema so far) and has the text by which it knows them, and `compatibility` says
 //! why data of one cannot be read with another.
 //!
 //! This crate knows nothing of the log, of sockets or of topics, and fetches nothing: a remote `$ref` is an error.
 
 mod cost;
+mod document;
 mod format;
 mod plan;
 mod scan;

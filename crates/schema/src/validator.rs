@@ -6,6 +6,8 @@ use std::ops::Range;
 use serde_json::Value;
 
 use crate::cost::Cost;
+use crate::document::Document;
+use crate::formats::NamedSchema;
 use crate::plan::Plan;
 use crate::scan::{Break, Scanned, Verdict, scan};
 use crate::{Reason, string_value};
@@ -34,6 +36,8 @@ pub enum SchemaError {
         "the schema refers to {0:?}, which is not part of it: nothing is fetched, register it as a reference instead"
     )]
     Remote(String),
+    #[error("the reference {name:?}: {error}")]
+    Reference { name: String, error: Box<SchemaError> },
     #[error("the schema's reference {0:?} leads back to itself")]
     Circular(String),
     #[error("more than {0} references of the schema lead from one to the next")]
@@ -75,20 +79,32 @@ impl Validator {
     /// Compiles a JSON Schema (2020-12 unless it says otherwise). Formats are asserted. Nothing is fetched: a remote
     /// reference is an error. Documents nested deeper than `max_depth` (at most 127) are refused.
     pub fn compile(schema: &str, fields: &Fields, max_depth: usize) -> Result<Validator, SchemaError> {
-        if schema.len() > SCHEMA_BYTES_MAX {
-            return Err(SchemaError::TooLarge { size: schema.len(), limit: SCHEMA_BYTES_MAX });
-        }
-        let schema: Value = serde_json::from_str(schema)?;
+        Validator::compile_with(schema, &[], fields, max_depth)
+    }
+
+    /// The same of a schema that refers to others, by their names.
+    pub fn compile_with(
+        schema: &str,
+        references: &[NamedSchema],
+        fields: &Fields,
+        max_depth: usize,
+    ) -> Result<Validator, SchemaError> {
+        Validator::of(&read(schema, references)?, fields, max_depth)
+    }
+
+    pub(crate) fn of(document: &Document, fields: &Fields, max_depth: usize) -> Result<Validator, SchemaError> {
+        let schema = document.root().map_err(|error| referred(&error))?.schema;
         let max_depth = max_depth.min(DEPTH_MAX);
-        let cost = Cost::of(&schema, max_depth)?;
+        let cost = Cost::of(document, max_depth)?;
         let reference = jsonschema::options()
             .offline()
+            .with_registry(document.registry())
             .should_validate_formats(true)
             .with_pattern_options(jsonschema::PatternOptions::regex())
-            .build(&schema)
-            .map_err(|error| refused(&schema, &error))?;
+            .build(schema)
+            .map_err(|error| refused(document, &error))?;
         Ok(Validator {
-            plan: Plan::compile(Some(&schema), fields),
+            plan: Plan::compile(Some(schema), fields),
             reference: Some(reference),
             max_depth,
             affordable_depth: cost.depth_max,
@@ -176,19 +192,41 @@ fn depth_of(value: &Value) -> usize {
     }
 }
 
+/// A schema and what it refers to, as the validator and the comparison of versions take them.
+pub(crate) fn read(schema: &str, references: &[NamedSchema]) -> Result<Document, SchemaError> {
+    let size = references.iter().fold(schema.len(), |size, reference| size.saturating_add(reference.text.len()));
+    if size > SCHEMA_BYTES_MAX {
+        return Err(SchemaError::TooLarge { size, limit: SCHEMA_BYTES_MAX });
+    }
+    let references = references.iter().map(|reference| {
+        let schema = serde_json::from_str(&reference.text).map_err(|error| SchemaError::Reference {
+            name: reference.name.clone(),
+            error: Box::new(SchemaError::Json(error)),
+        })?;
+        Ok((reference.name.clone(), schema))
+    });
+    let references = references.collect::<Result<_, SchemaError>>()?;
+    Document::new(serde_json::from_str(schema)?, references).map_err(|error| referred(&error))
+}
+
 /// Why the reference does not take a schema, in our words where it is something that we refuse.
-fn refused(schema: &Value, error: &jsonschema::ValidationError<'_>) -> SchemaError {
-    if let Some((pattern, reason)) = refused_pattern(schema) {
-        return SchemaError::Pattern { pattern: shortened(pattern.to_owned()), reason: shortened(reason) };
+fn refused(document: &Document, error: &jsonschema::ValidationError<'_>) -> SchemaError {
+    for place in document.all() {
+        if let Some((pattern, reason)) = refused_pattern(place.schema) {
+            return SchemaError::Pattern { pattern: shortened(pattern.to_owned()), reason: shortened(reason) };
+        }
     }
-    if let jsonschema::error::ValidationErrorKind::Referencing(jsonschema::ReferencingError::Unretrievable {
-        uri,
-        ..
-    }) = error.kind()
-    {
-        return SchemaError::Remote(shortened(uri.clone()));
+    match error.kind() {
+        jsonschema::error::ValidationErrorKind::Referencing(error) => referred(error),
+        _ => SchemaError::Invalid(shortened(error.to_string())),
     }
-    SchemaError::Invalid(shortened(error.to_string()))
+}
+
+fn referred(error: &jsonschema::ReferencingError) -> SchemaError {
+    match error {
+        jsonschema::ReferencingError::Unretrievable { uri, .. } => SchemaError::Remote(shortened(uri.clone())),
+        error => SchemaError::Invalid(shortened(error.to_string())),
+    }
 }
 
 /// The first pattern that the engine does not run.

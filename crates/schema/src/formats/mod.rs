@@ -1,11 +1,11 @@
 //! Registered schemas, parsed: their text as a registry stores it, and whether a payload is theirs.
 //!
-//! Everything is a pure function of the text and of the texts it refers to; nothing is fetched. Avro is read whole. JSON
-//! Schema and Protobuf are refused as [`SchemaError::Unsupported`]; events are checked against JSON Schema by
-//! [`Validator`](crate::Validator), which no registry is needed for.
+//! Everything is a pure function of the text and of the texts it refers to; nothing is fetched. Protobuf is refused as
+//! [`SchemaError::Unsupported`].
 
 pub(crate) mod avro;
 mod datum;
+pub(crate) mod json;
 mod node;
 
 use std::fmt;
@@ -66,6 +66,13 @@ pub enum SchemaError {
     Json(String),
     #[error("the schema is not valid: {0}")]
     Invalid(String),
+    #[error(
+        "the schema refers to {0:?}, which is not among its references: nothing is fetched, register it and refer to it by this name"
+    )]
+    Remote(String),
+    /// It is valid, but could keep a reader busy for ever.
+    #[error("{0}")]
+    Refused(String),
     #[error("unknown type {0:?}; define it before its use, or register it as a reference")]
     UnknownName(String),
     #[error("the record {0:?} contains itself without a way out, so no value of it ends; make the inner one optional")]
@@ -77,8 +84,14 @@ pub enum SchemaError {
 /// A parsed schema.
 #[derive(Debug)]
 pub struct Schema {
-    avro: avro::Avro,
+    parsed: Parsed,
     canonical: String,
+}
+
+#[derive(Debug)]
+pub(crate) enum Parsed {
+    Avro(avro::Avro),
+    Json(Box<json::JsonSchema>),
 }
 
 impl Schema {
@@ -91,32 +104,47 @@ impl Schema {
         match format {
             Format::Avro => {
                 let avro = avro::Avro::parse(text, references)?;
-                Ok(Schema { canonical: avro.text().to_string(), avro })
+                Ok(Schema { canonical: avro.text().to_string(), parsed: Parsed::Avro(avro) })
             }
-            other => Err(SchemaError::Unsupported(other)),
+            Format::Json => {
+                let json = json::JsonSchema::parse(text, references)?;
+                Ok(Schema { canonical: json.text().to_string(), parsed: Parsed::Json(Box::new(json)) })
+            }
+            Format::Protobuf => Err(SchemaError::Unsupported(format)),
         }
     }
 
     pub fn format(&self) -> Format {
-        Format::Avro
+        match &self.parsed {
+            Parsed::Avro(_) => Format::Avro,
+            Parsed::Json(_) => Format::Json,
+        }
     }
 
-    /// The text to store: compact, attributes in the order in which Avro's Java library prints them.
+    /// The text to store: compact. Avro's attributes are in the order in which its Java library prints them, those of JSON
+    /// Schema in the order in which they came.
     pub fn canonical(&self) -> &str {
         &self.canonical
     }
 
-    /// The text by which schemas are one that differ only in the order of attributes that Avro does not define.
+    /// The text by which schemas are one that differ only in an order that means nothing.
     pub fn normalized(&self) -> String {
-        self.avro.normalized().to_string()
+        match &self.parsed {
+            Parsed::Avro(avro) => avro.normalized().to_string(),
+            Parsed::Json(json) => json.normalized().to_string(),
+        }
     }
 
-    /// Whether `payload` is one value of this schema: a binary datum, without the header of a registry's client.
+    /// Whether `payload` is one value of this schema, without the header of a registry's client: a binary datum of Avro, or
+    /// the text of a JSON document.
     pub fn validate(&self, payload: &[u8]) -> Result<(), Vec<Reason>> {
-        datum::check(&self.avro, payload).map_err(|reason| vec![reason])
+        match &self.parsed {
+            Parsed::Avro(avro) => datum::check(avro, payload).map_err(|reason| vec![reason]),
+            Parsed::Json(json) => json.validator.check(payload).map(|_| ()),
+        }
     }
 
-    pub(crate) fn avro(&self) -> &avro::Avro {
-        &self.avro
+    pub(crate) fn parsed(&self) -> &Parsed {
+        &self.parsed
     }
 }
