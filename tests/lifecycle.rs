@@ -207,7 +207,8 @@ fn help_config_and_doctor_help() {
     assert!(stdout(&config).contains("port = 9999"), "{}", stdout(&config));
     assert!(stdout(&config).parse::<toml::Table>().is_ok(), "what is printed is a configuration file");
 
-    let free = ["ingest", "kafka", "grpc", "registry", "rest_proxy", "postgres", "redis", "admin"].map(|door| format!("--set={door}.port=0"));
+    let free = ["ingest", "kafka", "grpc", "registry", "rest_proxy", "postgres", "redis", "admin"]
+        .map(|door| format!("--set={door}.port=0"));
     let doctor: Vec<&str> = ["doctor"].into_iter().chain(free.iter().map(String::as_str)).collect();
     let healthy = run(&doctor);
     assert!(healthy.status.success(), "{}", stdout(&healthy));

@@ -271,8 +271,8 @@ mod tests {
     use super::*;
 
     fn config(data: &Path, set: &[&str]) -> Config {
-        let ports =
-            ["ingest", "kafka", "grpc", "registry", "rest_proxy", "postgres", "redis", "admin"].map(|section| format!("{section}.port=0"));
+        let ports = ["ingest", "kafka", "grpc", "registry", "rest_proxy", "postgres", "redis", "admin"]
+            .map(|section| format!("{section}.port=0"));
         let set = ports.into_iter().chain(set.iter().map(|text| text.to_string())).collect();
         Config::load(&ConfigArgs { data: Some(data.to_path_buf()), set, ..Default::default() }).unwrap()
     }
