@@ -61,7 +61,9 @@ fn main() {
     let mut set = DedupSet::open(Arc::new(RealDisk), directory.path(), [7; 16], config, &manifest, &kept);
     let opening = began.elapsed();
     let set = set.as_mut().expect("it opens again");
-    assert!(!set.insert(&id(0), 1_000).expect("the disk works") && set.insert(&id(ids), 1_000).expect("the disk works"));
+    assert!(
+        !set.insert(&id(0), 1_000).expect("the disk works") && set.insert(&id(ids), 1_000).expect("the disk works")
+    );
 
     println!("{ids} ids in the window and {repeats} repeats, each answered rightly");
     println!("  insert                 {:>10.0} ids/s", rate);

@@ -89,7 +89,9 @@ impl Rule {
     fn compile(&self) -> Option<Regex> {
         let mut builder = RegexBuilder::new(&self.regex);
         let compiled = builder.unicode(false).case_insensitive(self.ignore_case).dfa_size_limit(WALK).build();
-        compiled.inspect_err(|error| tracing::warn!("user agent pattern of line {} is left out: {error}", self.line)).ok()
+        compiled
+            .inspect_err(|error| tracing::warn!("user agent pattern of line {} is left out: {error}", self.line))
+            .ok()
     }
 }
 

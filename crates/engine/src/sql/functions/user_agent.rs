@@ -147,8 +147,11 @@ mod tests {
             device_replacement: family(rule),
             ..Default::default()
         };
-        let system =
-            |rule: &Rule| ua_parser::os::Parser { regex: text(rule), os_replacement: family(rule), ..Default::default() };
+        let system = |rule: &Rule| ua_parser::os::Parser {
+            regex: text(rule),
+            os_replacement: family(rule),
+            ..Default::default()
+        };
         let browser = |rule: &Rule| ua_parser::user_agent::Parser {
             regex: text(rule),
             family_replacement: family(rule),

@@ -20,8 +20,8 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use arrow::row::{RowConverter, Rows, SortField};
 use hashbrown::HashTable;
 
-pub use self::state::Kind;
 use self::slab::Slab;
+pub use self::state::Kind;
 use self::state::State;
 use super::bytes::{Corrupt, Reader, put_bytes};
 
@@ -236,8 +236,7 @@ impl Groups {
         if self.bytes > budget_bytes {
             // Some more than necessary, so that it is not done again at once.
             let wanted_bytes = budget_bytes - budget_bytes / 8;
-            let mut by_age: Vec<(i64, u32)> =
-                self.slots.iter().map(|(slot, group)| (group.touched_ms, slot)).collect();
+            let mut by_age: Vec<(i64, u32)> = self.slots.iter().map(|(slot, group)| (group.touched_ms, slot)).collect();
             by_age.sort_unstable();
             for (_, slot) in by_age {
                 if self.bytes <= wanted_bytes {
@@ -336,9 +335,9 @@ impl Groups {
     fn find_or_insert(&mut self, key: &[u8], touched_ms: i64, window_end_us: i64) -> u32 {
         let hash = std::hash::BuildHasher::hash_one(&self.hasher, key);
         let slots = &self.slots;
-        let found = self.table.find(hash, |slot| {
-            slots.get(*slot).is_some_and(|group| group.hash == hash && *group.key == *key)
-        });
+        let found = self
+            .table
+            .find(hash, |slot| slots.get(*slot).is_some_and(|group| group.hash == hash && *group.key == *key));
         if let Some(slot) = found.copied() {
             if let Some(group) = self.slots.get_mut(slot) {
                 group.touched_ms = group.touched_ms.max(touched_ms);

@@ -294,7 +294,8 @@ impl DedupSet {
             newest_ms: self.memory_newest_ms.take().unwrap_or_default(),
         };
         let full = self.generations.back().is_none_or(|generation| {
-            generation.runs.len() >= self.config.generation_runs || generation.ids() + entry.ids > self.capacity() as u64
+            generation.runs.len() >= self.config.generation_runs
+                || generation.ids() + entry.ids > self.capacity() as u64
         });
         if full {
             if let Some(sealed) = self.generations.back() {
