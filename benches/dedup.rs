@@ -13,8 +13,8 @@ use std::time::Instant;
 use playhouse_engine::state::dedup::{DedupConfig, DedupSet};
 use playhouse_log::disk::RealDisk;
 
-/// Rows of an epoch: as often the set is maintained, its delta taken.
-const EPOCH: u64 = 4_096;
+/// Ids between one maintenance and the next, about as in the engine.
+const EPOCH: u64 = 8_192;
 /// How often a long run says how far it is.
 const PROGRESS: u64 = 10_000_000;
 
