@@ -13,8 +13,10 @@ use std::time::Instant;
 use playhouse_engine::state::dedup::{DedupConfig, DedupSet};
 use playhouse_log::disk::RealDisk;
 
-/// Rows of an epoch: as often the set is maintained, its delta taken.
+/// Ids between one maintenance and the next, about as in the engine.
 const EPOCH: u64 = 8_192;
+/// How often a long run says how far it is.
+const PROGRESS: u64 = 10_000_000;
 
 fn main() {
     let ids = support::setting("PLAYHOUSE_BENCH_IDS", 100_000_000);
@@ -48,6 +50,14 @@ fn main() {
         delta.clear();
         set.take_delta(&mut delta);
         set.maintain(1_000).expect("the disk works");
+        if first / PROGRESS < end / PROGRESS {
+            eprintln!(
+                "{} of {} million after {:.0} s",
+                end / 1_000_000,
+                ids / 1_000_000,
+                began.elapsed().as_secs_f64()
+            );
+        }
         first = end;
     }
     let rate = (ids + repeats) as f64 / began.elapsed().as_secs_f64();

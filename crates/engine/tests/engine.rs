@@ -11,9 +11,7 @@ async fn each_event_lands_once_in_sink_and_view() {
     let engine = house.start().await;
     house.send(&Events::range(0..500)).await;
     house.send(&Events::range(250..600)).await;
-    house.caught_up(&engine).await;
-    assert_eq!(house.sink.ids(), (0..600).collect::<Vec<_>>());
-    assert_eq!(house.view(&engine, "per_user"), common::expected_per_user(0..600));
+    house.has_each_once(&engine, 600).await;
     let status = engine.status();
     assert_eq!((status.rows, status.duplicates), (600, 250));
     engine.stop().await;
@@ -28,9 +26,7 @@ async fn a_restart_continues_where_the_state_was() {
     engine.stop().await;
     house.send(&Events::range(200..400)).await;
     let engine = house.start().await;
-    house.caught_up(&engine).await;
-    assert_eq!(house.sink.ids(), (0..400).collect::<Vec<_>>());
-    assert_eq!(house.view(&engine, "per_user"), common::expected_per_user(0..400));
+    house.has_each_once(&engine, 400).await;
     engine.stop().await;
 }
 
@@ -53,12 +49,7 @@ async fn power_cuts_at_any_point_lose_and_double_nothing() {
         drop(engine);
     }
     let engine = house.start().await;
-    house.caught_up(&engine).await;
-    let ids = house.sink.ids();
-    let missing: Vec<usize> = (0..sent).filter(|id| ids.binary_search(id).is_err()).collect();
-    assert!(missing.is_empty(), "{} of {sent} are missing, from {}", missing.len(), missing[0]);
-    assert_eq!(ids.len(), sent, "some are there twice");
-    assert_eq!(house.view(&engine, "per_user"), common::expected_per_user(0..sent));
+    house.has_each_once(&engine, sent).await;
     engine.stop().await;
 }
 
@@ -93,9 +84,7 @@ async fn a_sink_that_was_down_gets_the_rows_that_the_others_got() {
     engine.stop().await;
     let engine = house.start().await;
     house.sink.set_down(false);
-    house.caught_up(&engine).await;
-    assert_eq!(house.sink.ids(), (0..3050).collect::<Vec<_>>());
-    assert_eq!(house.view(&engine, "per_user"), common::expected_per_user(0..3050));
+    house.has_each_once(&engine, 3050).await;
     engine.stop().await;
 }
 
@@ -120,9 +109,7 @@ async fn a_changed_pipeline_is_rebuilt_without_doubling_rows_in_its_sinks() {
     house.send(&Events::range(300..350)).await;
     house.sql = common::SQL.replace("count(*) AS events", "count(*) + 0 AS events");
     let engine = house.start().await;
-    house.caught_up(&engine).await;
-    assert_eq!(house.sink.ids(), (0..350).collect::<Vec<_>>());
-    assert_eq!(house.view(&engine, "per_user"), common::expected_per_user(0..350));
+    house.has_each_once(&engine, 350).await;
     engine.stop().await;
 }
 
@@ -203,9 +190,7 @@ async fn a_partition_added_to_a_live_topic_is_read_from_its_start() {
     house.add_partitions(6);
     house.send(&Events::range(250..400)).await;
     let engine = house.start().await;
-    house.caught_up(&engine).await;
-    assert_eq!(house.sink.ids(), (0..400).collect::<Vec<_>>());
-    assert_eq!(house.view(&engine, "per_user"), common::expected_per_user(0..400));
+    house.has_each_once(&engine, 400).await;
     engine.stop().await;
 }
 
@@ -228,8 +213,6 @@ async fn partitions_added_between_power_cuts_lose_and_double_nothing() {
     // Made anew from the start, with partitions that the sink knows by different positions.
     house.sql = common::SQL.replace("count(*) AS events", "count(*) + 0 AS events");
     let engine = house.start().await;
-    house.caught_up(&engine).await;
-    assert_eq!(house.sink.ids(), (0..sent).collect::<Vec<_>>());
-    assert_eq!(house.view(&engine, "per_user"), common::expected_per_user(0..sent));
+    house.has_each_once(&engine, sent).await;
     engine.stop().await;
 }

@@ -266,6 +266,16 @@ impl House {
         until("engine and sinks to catch up", || engine.status().is_caught_up()).await;
     }
 
+    /// Waits until all is done, and then has each of the ids from 0 on once in the sink and counted once in the view.
+    pub async fn has_each_once(&self, engine: &Engine, sent: usize) {
+        self.caught_up(engine).await;
+        let ids = self.sink.ids();
+        let missing: Vec<usize> = (0..sent).filter(|id| ids.binary_search(id).is_err()).collect();
+        assert!(missing.is_empty(), "{} of {sent} are missing, from {}", missing.len(), missing[0]);
+        assert_eq!(ids.len(), sent, "some are there twice");
+        assert_eq!(self.view(engine, "per_user"), expected_per_user(0..sent));
+    }
+
     pub async fn some_epochs(&self, engine: &Engine, count: u64) {
         let from = engine.status().epoch;
         let done = || engine.status().epoch >= from + count || engine.status().lag == 0;
