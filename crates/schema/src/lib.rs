@@ -10,7 +10,7 @@
 //! - `cost`: which schemas would never end, or end too late;
 //! - `validator`: the reference implementation (`jsonschema`) for everything else. It decides and explains.
 //!
-//! For a registry, `formats` parses schemas (Avro and JSON Schema so far) and has the text by which it knows them, and `compatibility` says
+//! For a registry, `formats` parses schemas (Avro, JSON Schema, Protobuf) and has the text by which it knows them, and `compatibility` says
 //! why data of one cannot be read with another.
 //! [`registry`] is its state: subjects, versions, ids, settings.
 //!

@@ -2,6 +2,7 @@
 
 mod avro;
 mod json;
+mod protobuf;
 
 use std::fmt;
 
@@ -12,7 +13,8 @@ use crate::formats::{Parsed, Schema};
 pub struct Incompatibility {
     /// `READER_FIELD_MISSING_DEFAULT_VALUE`, `TYPE_MISMATCH`, …
     pub kind: String,
-    /// JSON pointer into the reader's schema, types expanded where they are named; of JSON Schema with a `#` before it.
+    /// JSON pointer into the reader's schema, types expanded where they are named. Of JSON Schema it
+    /// begins with `#`; so does the path of Protobuf, which names messages and numbers fields.
     pub path: String,
     pub message: String,
     /// What is at fault: the field, the symbols, both types.
@@ -35,6 +37,7 @@ pub fn incompatibilities(reader: &Schema, writer: &Schema) -> Vec<Incompatibilit
     match (reader.parsed(), writer.parsed()) {
         (Parsed::Avro(reader), Parsed::Avro(writer)) => avro::incompatibilities(reader, writer),
         (Parsed::Json(reader), Parsed::Json(writer)) => json::incompatibilities(&reader.document, &writer.document),
+        (Parsed::Protobuf(reader), Parsed::Protobuf(writer)) => protobuf::incompatibilities(reader, writer),
         _ => {
             let (mine, theirs) = (reader.format(), writer.format());
             vec![Incompatibility {

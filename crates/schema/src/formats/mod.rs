@@ -1,18 +1,19 @@
 //! Registered schemas, parsed: their text as a registry stores it, and whether a payload is theirs.
 //!
-//! Everything is a pure function of the text and of the texts it refers to; nothing is fetched. Protobuf is refused as
-//! [`SchemaError::Unsupported`].
+//! Everything is a pure function of the text and of the texts it refers to; nothing is fetched.
 
 pub(crate) mod avro;
 mod datum;
 pub(crate) mod json;
 mod node;
+pub(crate) mod protobuf;
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::Reason;
 pub(crate) use node::Node;
+pub use protobuf::{MessageIndexes, message_indexes};
 
 /// Text of a schema, and of everything it refers to.
 pub const SCHEMA_BYTES_MAX: usize = 1 << 20;
@@ -58,8 +59,6 @@ pub struct NamedSchema {
 pub enum SchemaError {
     #[error("unknown schema type {0:?}; use AVRO, JSON or PROTOBUF")]
     UnknownFormat(String),
-    #[error("schemas of type {0} are not supported yet")]
-    Unsupported(Format),
     #[error("the schema and its references take {size} bytes, more than the limit of {limit}")]
     TooLarge { size: usize, limit: usize },
     #[error("the schema is not JSON: {0}")]
@@ -92,6 +91,7 @@ pub struct Schema {
 pub(crate) enum Parsed {
     Avro(avro::Avro),
     Json(Box<json::JsonSchema>),
+    Protobuf(protobuf::Protobuf),
 }
 
 impl Schema {
@@ -110,7 +110,10 @@ impl Schema {
                 let json = json::JsonSchema::parse(text, references)?;
                 Ok(Schema { canonical: json.text().to_string(), parsed: Parsed::Json(Box::new(json)) })
             }
-            Format::Protobuf => Err(SchemaError::Unsupported(format)),
+            Format::Protobuf => {
+                let protobuf = protobuf::Protobuf::parse(text, references)?;
+                Ok(Schema { canonical: protobuf.text(), parsed: Parsed::Protobuf(protobuf) })
+            }
         }
     }
 
@@ -118,11 +121,12 @@ impl Schema {
         match &self.parsed {
             Parsed::Avro(_) => Format::Avro,
             Parsed::Json(_) => Format::Json,
+            Parsed::Protobuf(_) => Format::Protobuf,
         }
     }
 
-    /// The text to store: compact. Avro's attributes are in the order in which its Java library prints them, those of JSON
-    /// Schema in the order in which they came.
+    /// The text to store. JSON is compact: Avro's attributes are in the order in which its Java library prints them, those of
+    /// JSON Schema in the order in which they came. Protobuf is a `.proto` file without comments, whatever form it came in.
     pub fn canonical(&self) -> &str {
         &self.canonical
     }
@@ -132,15 +136,52 @@ impl Schema {
         match &self.parsed {
             Parsed::Avro(avro) => avro.normalized().to_string(),
             Parsed::Json(json) => json.normalized().to_string(),
+            Parsed::Protobuf(protobuf) => protobuf.normalized(),
         }
     }
 
-    /// Whether `payload` is one value of this schema, without the header of a registry's client: a binary datum of Avro, or
-    /// the text of a JSON document.
+    /// A `FileDescriptorProto` in base64, for a registry's `format=serialized`. Only Protobuf has it.
+    pub fn serialized(&self) -> Option<String> {
+        match &self.parsed {
+            Parsed::Protobuf(protobuf) => Some(protobuf.serialized()),
+            _ => None,
+        }
+    }
+
+    /// Whether `payload` is one value of this schema, behind the id that a registry's client writes before it: a binary datum of
+    /// Avro, the text of a JSON document, or the message indexes of Protobuf and a message of that type.
     pub fn validate(&self, payload: &[u8]) -> Result<(), Vec<Reason>> {
         match &self.parsed {
             Parsed::Avro(avro) => datum::check(avro, payload).map_err(|reason| vec![reason]),
             Parsed::Json(json) => json.validator.check(payload).map(|_| ()),
+            Parsed::Protobuf(_) => {
+                let (indexes, message) = message_indexes(payload).map_err(|reason| vec![reason])?;
+                self.validate_message(&indexes, message)
+            }
+        }
+    }
+
+    /// The same where the message indexes of Protobuf stand elsewhere, as in a header; other formats have none.
+    pub fn validate_message(&self, indexes: &[usize], payload: &[u8]) -> Result<(), Vec<Reason>> {
+        match &self.parsed {
+            Parsed::Protobuf(protobuf) => protobuf.check(indexes, payload).map_err(|reason| vec![reason]),
+            _ => self.validate(payload),
+        }
+    }
+
+    /// The full name of a message type by its indexes.
+    pub fn message_name(&self, indexes: &[usize]) -> Option<String> {
+        match &self.parsed {
+            Parsed::Protobuf(protobuf) => protobuf.message_name(indexes),
+            _ => None,
+        }
+    }
+
+    /// The indexes of a message type by its full name.
+    pub fn message_indexes(&self, name: &str) -> Option<MessageIndexes> {
+        match &self.parsed {
+            Parsed::Protobuf(protobuf) => protobuf.message_indexes(name),
+            _ => None,
         }
     }
 
