@@ -236,12 +236,11 @@ mod tests {
                 .with_records(Some(bytes_of(&it.batches)))
         };
         let topic = |it: &FetchedTopic| {
-            let topic = FetchableTopicResponse::default().with_partitions(it.partitions.iter().map(partition).collect());
+            let topic =
+                FetchableTopicResponse::default().with_partitions(it.partitions.iter().map(partition).collect());
             if version >= BY_ID { topic.with_topic_id(it.topic_id) } else { topic.with_topic(it.topic.clone()) }
         };
-        FetchResponse::default()
-            .with_throttle_time_ms(throttle_ms)
-            .with_responses(topics.iter().map(topic).collect())
+        FetchResponse::default().with_throttle_time_ms(throttle_ms).with_responses(topics.iter().map(topic).collect())
     }
 
     proptest! {

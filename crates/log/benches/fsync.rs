@@ -93,24 +93,28 @@ fn log(load: Load, duration: Duration, directory: &Path) -> Outcome {
     let batch = Arc::new(batch(load));
     let began = Instant::now();
     let cpu = cpu_seconds();
-    let producers: Vec<_> = topic.partitions().iter().map(|partition| {
-        let (partition, batch) = (Arc::clone(partition), Arc::clone(&batch));
-        runtime.spawn(async move {
-            let mut latencies = Vec::new();
-            let mut under_way = VecDeque::new();
-            loop {
-                let open = began.elapsed() < duration;
-                if open && under_way.len() < load.under_way {
-                    let appended = partition.append(&batch).expect("room");
-                    under_way.push_back((Instant::now(), appended.next_offset));
-                    continue;
+    let producers: Vec<_> = topic
+        .partitions()
+        .iter()
+        .map(|partition| {
+            let (partition, batch) = (Arc::clone(partition), Arc::clone(&batch));
+            runtime.spawn(async move {
+                let mut latencies = Vec::new();
+                let mut under_way = VecDeque::new();
+                loop {
+                    let open = began.elapsed() < duration;
+                    if open && under_way.len() < load.under_way {
+                        let appended = partition.append(&batch).expect("room");
+                        under_way.push_back((Instant::now(), appended.next_offset));
+                        continue;
+                    }
+                    let Some((sent, next_offset)) = under_way.pop_front() else { return latencies };
+                    partition.durable(next_offset).await.expect("a sync");
+                    latencies.push(sent.elapsed());
                 }
-                let Some((sent, next_offset)) = under_way.pop_front() else { return latencies };
-                partition.durable(next_offset).await.expect("a sync");
-                latencies.push(sent.elapsed());
-            }
+            })
         })
-    }).collect();
+        .collect();
     let latencies =
         producers.into_iter().flat_map(|producer| runtime.block_on(producer).expect("no producer panics")).collect();
     let outcome = told(latencies, began, cpu);
@@ -123,23 +127,25 @@ fn file_system(load: Load, duration: Duration, directory: &Path) -> Outcome {
     let bytes = batch(load);
     let (began, cpu) = (Instant::now(), cpu_seconds());
     let latencies = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..load.producers).map(|index| {
-            let bytes = &bytes;
-            scope.spawn(move || {
-                let file = RealDisk.open(&directory.join(index.to_string()), true).expect("a file");
-                let (mut latencies, mut position) = (Vec::new(), 0);
-                while began.elapsed() < duration {
-                    let sent = Instant::now();
-                    for _ in 0..load.under_way {
-                        file.write_all_at(bytes, position).expect("room");
-                        position += bytes.len() as u64;
+        let threads: Vec<_> = (0..load.producers)
+            .map(|index| {
+                let bytes = &bytes;
+                scope.spawn(move || {
+                    let file = RealDisk.open(&directory.join(index.to_string()), true).expect("a file");
+                    let (mut latencies, mut position) = (Vec::new(), 0);
+                    while began.elapsed() < duration {
+                        let sent = Instant::now();
+                        for _ in 0..load.under_way {
+                            file.write_all_at(bytes, position).expect("room");
+                            position += bytes.len() as u64;
+                        }
+                        file.sync().expect("a sync");
+                        latencies.resize(latencies.len() + load.under_way, sent.elapsed());
                     }
-                    file.sync().expect("a sync");
-                    latencies.resize(latencies.len() + load.under_way, sent.elapsed());
-                }
-                latencies
+                    latencies
+                })
             })
-        }).collect();
+            .collect();
         threads.into_iter().flat_map(|thread| thread.join().expect("no thread panics")).collect()
     });
     told(latencies, began, cpu)

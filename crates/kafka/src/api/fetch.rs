@@ -65,8 +65,7 @@ pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, M
     let bytes_min = body.min_bytes.max(0) as usize;
     let bytes_max = (body.max_bytes.max(0) as usize).min(shared.config.fetch_bytes_max);
     let by_id = call.version >= 13;
-    let isolation =
-        if body.isolation_level == READ_COMMITTED { Isolation::Committed } else { Isolation::Uncommitted };
+    let isolation = if body.isolation_level == READ_COMMITTED { Isolation::Committed } else { Isolation::Uncommitted };
     let wanted: Vec<Wanted> = body.topics.into_iter().map(|topic| resolve(&shared, topic, by_id, isolation)).collect();
     Ok(Reply::Later(Box::pin(async move {
         let (found, memory) = gather(shared, wanted, bytes_min, bytes_max, deadline).await?;

@@ -379,13 +379,7 @@ impl ActiveSegment {
     }
 }
 
-fn hint(
-    disk: &dyn Disk,
-    index: &SparseIndex<8>,
-    base_offset: i64,
-    offset: i64,
-    reach: usize,
-) -> io::Result<Hint> {
+fn hint(disk: &dyn Disk, index: &SparseIndex<8>, base_offset: i64, offset: i64, reach: usize) -> io::Result<Hint> {
     let place = |entry: OffsetEntry| {
         let (relative, position) = parse_offset(&entry);
         (u64::from(position), base_offset + i64::from(relative))
