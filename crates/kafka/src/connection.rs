@@ -1,5 +1,6 @@
 //! One connection: requests are read and begun in order, answered in order, and up to `pipeline_max` wait at a time.
 
+use std::io::{ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use kafka_protocol::messages::ApiKey;
 use parking_lot::Mutex;
+use playhouse_log::Batches;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -19,6 +21,7 @@ use crate::frame::{FrameError, FrameReader};
 use crate::guard::Malformed;
 use crate::metrics;
 use crate::quotas::Kind;
+use crate::send_file;
 use crate::server::Shared;
 use crate::wire::{Reply, Response};
 
@@ -193,7 +196,7 @@ async fn write_replies(
                 () = abandoned(stop, &context.shared.shutdown, end_of_input) => return Ok(()),
             },
         };
-        context.shared.metrics.response(api, response.bytes.len(), response.errors, began.elapsed());
+        context.shared.metrics.response(api, response.len(), response.errors, began.elapsed());
         write(&mut output, response, context.shared.config.transfer_timeout).await?;
         under_way.fetch_sub(1, Ordering::Relaxed);
     }
@@ -222,13 +225,38 @@ async fn abandoned(stop: &CancellationToken, shutdown: &CancellationToken, end_o
 
 /// Writes one response; the client must take some of it within every `patience`.
 async fn write(output: &mut OwnedWriteHalf, response: Response, patience: Duration) -> Result<(), Closed> {
-    let mut rest = &response.bytes[..];
+    let mut parts = &response.parts[..];
+    while !parts.is_empty() {
+        let in_memory = parts.iter().take_while(|part| matches!(part, Batches::Bytes(_))).count();
+        let (run, rest) = parts.split_at(in_memory);
+        write_bytes(output, run, patience).await?;
+        parts = rest;
+        if let Some((Batches::Range(range), rest)) = parts.split_first() {
+            send_file::send(output.as_ref(), range, patience).await.map_err(|error| match error.kind() {
+                ErrorKind::TimedOut => Closed::Stalled,
+                _ => Closed::Io(error),
+            })?;
+            parts = rest;
+        }
+    }
+    Ok(())
+}
+
+async fn write_bytes(output: &mut OwnedWriteHalf, parts: &[Batches], patience: Duration) -> Result<(), Closed> {
+    let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(parts.len());
+    for part in parts {
+        if let Batches::Bytes(bytes) = part {
+            slices.push(IoSlice::new(bytes));
+        }
+    }
+    let mut rest = &mut slices[..];
+    IoSlice::advance_slices(&mut rest, 0);
     while !rest.is_empty() {
-        let written = timeout(patience, output.write(rest)).await.map_err(|_| Closed::Stalled)??;
+        let written = timeout(patience, output.write_vectored(rest)).await.map_err(|_| Closed::Stalled)??;
         if written == 0 {
             return Err(Closed::Stalled);
         }
-        rest = &rest[written..];
+        IoSlice::advance_slices(&mut rest, written);
     }
     Ok(())
 }

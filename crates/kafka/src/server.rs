@@ -19,6 +19,7 @@ use crate::connection;
 use crate::groups::{Groups, GroupsError};
 use crate::metrics::{self, Metrics};
 use crate::quotas::Quotas;
+use crate::send_file::OpenRanges;
 use crate::transactions::{Transactions, TransactionsError};
 
 /// How long answers under way may take after a shutdown began.
@@ -35,6 +36,7 @@ pub(crate) struct Shared {
     pub(crate) request_budget: Arc<Semaphore>,
     /// In KiB.
     pub(crate) response_budget: Arc<Semaphore>,
+    pub(crate) ranges: OpenRanges,
     pub(crate) quotas: Quotas,
     pub(crate) metrics: Arc<Metrics>,
     /// Cancelled when the server stops: ends long polls.
@@ -123,6 +125,7 @@ impl KafkaServer {
                 (self.config.request_bytes_max.max(self.config.frame_bytes_max)) >> 10,
             )),
             response_budget: Arc::new(Semaphore::new(self.config.response_bytes_max >> 10)),
+            ranges: OpenRanges::default(),
             quotas: Quotas::new(self.config.produce_bytes_per_second, self.config.fetch_bytes_per_second),
             metrics: self.metrics,
             config: self.config,

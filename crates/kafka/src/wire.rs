@@ -4,19 +4,27 @@ use bytes::{BufMut, BytesMut};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{ApiKey, ResponseHeader};
 use kafka_protocol::protocol::{Encodable, StrBytes};
+use playhouse_log::Batches;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::answers::Answer;
 use crate::guard::Malformed;
 
-/// An encoded response with its length prefix, and the memory budget it holds until it is written.
+/// An encoded response with its length prefix, and what it holds until it is written.
 #[derive(Debug)]
 pub(crate) struct Response {
-    pub(crate) bytes: BytesMut,
+    /// What is written one after the other.
+    pub(crate) parts: Vec<Batches>,
     /// What it tells of errors.
     pub(crate) errors: usize,
-    /// Given back when the response is dropped.
-    pub(crate) _budget: Option<OwnedSemaphorePermit>,
+    /// Shares of what all connections have together, given back when the response is dropped.
+    pub(crate) _held: [Option<OwnedSemaphorePermit>; 2],
+}
+
+impl Response {
+    pub(crate) fn len(&self) -> usize {
+        self.parts.iter().map(Batches::len).sum()
+    }
 }
 
 /// What a request leads to.
@@ -53,7 +61,10 @@ impl Call {
             Ok(bytes)
         };
         match encode() {
-            Ok(bytes) => Ok(Response { bytes, errors: body.errors(), _budget: None }),
+            Ok(bytes) => {
+                let parts = vec![Batches::Bytes(bytes.freeze())];
+                Ok(Response { parts, errors: body.errors(), _held: [None, None] })
+            }
             Err(error) => {
                 tracing::error!(api = ?self.api, version, %error, "cannot encode a response");
                 Err(Malformed("its response cannot be encoded"))

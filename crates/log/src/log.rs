@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::disk::{Disk, create_dir_durably, read_file, write_atomically};
-use crate::shared::{Shared, Wake};
+use crate::shared::{FLUSHERS_MAX, Shared, Wake};
 use crate::topic::topics_directory;
 use crate::{AlterTopicError, Clock, CreateTopicError, Partition, Topic, TopicSettings};
 
@@ -22,9 +22,6 @@ const MAGIC: &str = "playhouse-log";
 const VERSION: u32 = 1;
 /// Producer ids made durable at once; those not handed out before a crash are lost.
 const PRODUCER_ID_BLOCK: i64 = 1000;
-/// Threads that sync. A file system commits the syncs of several files that come together as one, so several wait
-/// together rather than one after the other; each takes with it all that was appended since the last.
-const FLUSHERS: usize = 4;
 /// How often the maintainer looks whether a checkpoint is due.
 const UPKEEP_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -135,15 +132,7 @@ impl Log {
     }
 
     fn start_threads(&self, retention_interval: Duration, compaction_interval: Duration) -> io::Result<()> {
-        for _ in 0..FLUSHERS {
-            let shared = Arc::clone(&self.shared);
-            let flusher = std::thread::Builder::new().name("log-flush".into()).spawn(move || {
-                while let Some(partition) = shared.next_dirty() {
-                    partition.flush();
-                }
-            })?;
-            self.threads.lock().push(flusher);
-        }
+        self.shared.start_flusher()?;
         let (shared, topics) = (Arc::clone(&self.shared), Arc::clone(&self.topics));
         let maintainer = std::thread::Builder::new().name("log-upkeep".into()).spawn(move || {
             let mut retained = Instant::now();
@@ -295,7 +284,7 @@ impl Log {
         };
         // Side by side: each waits for the disk.
         let partitions = partitions_of(&self.topics);
-        let share = partitions.len().div_ceil(FLUSHERS).max(1);
+        let share = partitions.len().div_ceil(FLUSHERS_MAX).max(1);
         std::thread::scope(|scope| {
             let shares = partitions.chunks(share);
             let closers =
@@ -309,8 +298,8 @@ impl Log {
     }
 
     fn stop_threads(&self) {
-        self.shared.stop();
-        for thread in self.threads.lock().drain(..) {
+        let flushers = self.shared.stop();
+        for thread in self.threads.lock().drain(..).chain(flushers) {
             if thread.join().is_err() {
                 tracing::error!("a thread of the log panicked");
             }

@@ -1,14 +1,21 @@
-//! What all partitions of a log share: the disk, the clock, the budget, and the queue of those waiting for a sync.
+//! What all partitions of a log share: the disk, the clock, the budget, the queue of those waiting for a sync, and the
+//! threads that sync.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::disk::Disk;
 use crate::{Clock, Durability, Partition};
+
+/// Syncs at the same time. A file system commits those that come together as one, and a disk flushes them as one: partitions
+/// wait together rather than one after the other, and each sync takes with it all that was appended since the last.
+pub(crate) const FLUSHERS_MAX: usize = 32;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -33,6 +40,9 @@ pub(crate) struct Shared {
 struct Queue {
     /// Each at most once, as its `queued` flag says.
     dirty: VecDeque<Arc<Partition>>,
+    /// Begun when more partitions wait than threads are idle, and kept.
+    flushers: Vec<JoinHandle<()>>,
+    idle_flushers: usize,
     over_budget: bool,
     stopped: bool,
 }
@@ -71,20 +81,44 @@ impl Shared {
         false
     }
 
-    pub fn flush_soon(&self, partition: Option<Arc<Partition>>) {
+    pub fn flush_soon(self: &Arc<Self>, partition: Option<Arc<Partition>>) {
         let mut queue = self.queue.lock();
-        if !queue.stopped {
-            queue.dirty.extend(partition);
+        if queue.stopped {
+            return;
+        }
+        queue.dirty.extend(partition);
+        let is_short = queue.dirty.len() > queue.idle_flushers && queue.flushers.len() < FLUSHERS_MAX;
+        if is_short && let Err(error) = self.add_flusher(&mut queue) {
+            // There is one at least.
+            tracing::warn!(%error, "cannot start another thread that syncs the log");
         }
         drop(queue);
         self.dirty.notify_one();
     }
 
+    /// Before anything is appended, so that there is always one.
+    pub fn start_flusher(self: &Arc<Self>) -> io::Result<()> {
+        self.add_flusher(&mut self.queue.lock())
+    }
+
+    fn add_flusher(self: &Arc<Self>, queue: &mut Queue) -> io::Result<()> {
+        let shared = Arc::clone(self);
+        let flusher = std::thread::Builder::new().name("log-flush".into()).spawn(move || {
+            while let Some(partition) = shared.next_dirty() {
+                partition.flush();
+            }
+        })?;
+        queue.flushers.push(flusher);
+        Ok(())
+    }
+
     /// Blocks until a partition wants a sync; `None` once stopped.
-    pub fn next_dirty(&self) -> Option<Arc<Partition>> {
+    fn next_dirty(&self) -> Option<Arc<Partition>> {
         let mut queue = self.queue.lock();
         while queue.dirty.is_empty() && !queue.stopped {
+            queue.idle_flushers += 1;
             self.dirty.wait(&mut queue);
+            queue.idle_flushers -= 1;
         }
         if queue.stopped { None } else { queue.dirty.pop_front() }
     }
@@ -118,13 +152,16 @@ impl Shared {
         self.queue.lock().stopped
     }
 
-    pub fn stop(&self) {
+    /// Ends the threads that wait here; returns those that sync.
+    pub fn stop(&self) -> Vec<JoinHandle<()>> {
         let mut queue = self.queue.lock();
         queue.stopped = true;
-        queue.dirty.clear();
+        let (dirty, flushers) = (std::mem::take(&mut queue.dirty), std::mem::take(&mut queue.flushers));
         drop(queue);
+        drop(dirty);
         self.dirty.notify_all();
         self.upkeep.notify_all();
         self.stopping.notify_all();
+        flushers
     }
 }

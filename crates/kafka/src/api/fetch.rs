@@ -6,20 +6,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::future::select_all;
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::fetch_response::{AbortedTransaction, FetchableTopicResponse, PartitionData};
-use kafka_protocol::messages::{FetchRequest, FetchResponse, ProducerId, TopicName};
-use playhouse_log::{CommittedRead, Partition};
+use kafka_protocol::messages::{FetchRequest, FetchResponse, TopicName};
+use playhouse_log::{Batches, Isolation, Partition, Transfer};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{Request, blocking, check_leader_epoch, read_error, topic_by_id};
 use crate::connection::Context;
+use crate::fetch_response::{self, FetchedPartition, FetchedTopic};
 use crate::guard::Malformed;
 use crate::quotas::Kind;
+use crate::send_file::OpenRanges;
 use crate::server::Shared;
 use crate::wire::{Reply, Response};
 
@@ -39,14 +39,16 @@ struct WantedPartition {
     offset: i64,
     bytes_max: usize,
     place: Result<Arc<Partition>, ResponseError>,
-    /// Only what was committed.
-    committed: bool,
+    isolation: Isolation,
 }
 
 impl WantedPartition {
     /// The end of what this reader may see.
     fn end(&self, place: &Partition) -> i64 {
-        if self.committed { place.last_stable_offset() } else { place.high_watermark() }
+        match self.isolation {
+            Isolation::Committed => place.last_stable_offset(),
+            Isolation::Uncommitted => place.high_watermark(),
+        }
     }
 }
 
@@ -63,15 +65,12 @@ pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, M
     let bytes_min = body.min_bytes.max(0) as usize;
     let bytes_max = (body.max_bytes.max(0) as usize).min(shared.config.fetch_bytes_max);
     let by_id = call.version >= 13;
-    let committed = body.isolation_level == READ_COMMITTED;
-    let wanted: Vec<Wanted> = body.topics.into_iter().map(|topic| resolve(&shared, topic, by_id, committed)).collect();
+    let isolation = if body.isolation_level == READ_COMMITTED { Isolation::Committed } else { Isolation::Uncommitted };
+    let wanted: Vec<Wanted> = body.topics.into_iter().map(|topic| resolve(&shared, topic, by_id, isolation)).collect();
     Ok(Reply::Later(Box::pin(async move {
-        let (topics, budget) = gather(shared, wanted, bytes_min, bytes_max, deadline).await?;
-        let size =
-            topics.iter().flat_map(|it| &it.partitions).filter_map(|it| it.records.as_ref()).map(Bytes::len).sum();
-        let throttle_ms = throttle.charge(Kind::Fetch, &client_id, size);
-        let response = FetchResponse::default().with_responses(topics).with_throttle_time_ms(throttle_ms);
-        Ok(Response { _budget: budget, ..call.encode(&response)? })
+        let (found, memory) = gather(shared, wanted, bytes_min, bytes_max, deadline).await?;
+        let throttle_ms = throttle.charge(Kind::Fetch, &client_id, found.bytes);
+        Ok(Response { _held: [memory, found.ranges], ..fetch_response::encode(call, throttle_ms, found.topics)? })
     })))
 }
 
@@ -79,7 +78,7 @@ fn resolve(
     shared: &Shared,
     topic: kafka_protocol::messages::fetch_request::FetchTopic,
     by_id: bool,
-    committed: bool,
+    isolation: Isolation,
 ) -> Wanted {
     let log = shared.gate.log();
     let (found, unknown) = if by_id {
@@ -91,13 +90,24 @@ fn resolve(
         index: partition.partition,
         offset: partition.fetch_offset,
         bytes_max: partition.partition_max_bytes.max(0) as usize,
-        committed,
+        isolation,
         place: check_leader_epoch(partition.current_leader_epoch).and_then(|()| match &found {
             Some(topic) => topic.partition(partition.partition).cloned().ok_or(ResponseError::UnknownTopicOrPartition),
             None => Err(unknown),
         }),
     });
     Wanted { topic: topic.topic, topic_id: topic.topic_id, partitions: partitions.collect() }
+}
+
+/// What was read for an answer.
+#[derive(Default)]
+struct Found {
+    topics: Vec<FetchedTopic>,
+    bytes: usize,
+    /// Of these, in memory.
+    copied: usize,
+    ranges: Option<OwnedSemaphorePermit>,
+    failed: bool,
 }
 
 /// Reads until `bytes_min` are there, something failed, or the deadline has passed.
@@ -107,7 +117,7 @@ async fn gather(
     bytes_min: usize,
     bytes_max: usize,
     deadline: Instant,
-) -> Result<(Vec<FetchableTopicResponse>, Option<OwnedSemaphorePermit>), Malformed> {
+) -> Result<(Found, Option<OwnedSemaphorePermit>), Malformed> {
     let places = || wanted.iter().flat_map(|topic| &topic.partitions).filter_map(|it| it.place.as_ref().ok());
     let mut moves: Vec<watch::Receiver<i64>> = places().map(|place| place.subscribe()).collect();
     loop {
@@ -118,20 +128,22 @@ async fn gather(
             Ok(place) => it.offset >= it.end(place) && it.offset <= place.high_watermark(),
             Err(_) => false,
         });
-        let (topics, bytes, failed);
+        let found;
         if nothing {
-            (topics, bytes, failed) = read(&wanted, limit);
+            found = read(&wanted, limit, &shared.ranges);
         } else {
-            (wanted, (topics, bytes, failed)) = blocking(move || {
-                let result = read(&wanted, limit);
-                (wanted, result)
+            let ranges = shared.ranges.clone();
+            (wanted, found) = blocking(move || {
+                let found = read(&wanted, limit, &ranges);
+                (wanted, found)
             })
             .await?;
         }
-        if bytes >= bytes_min || failed || Instant::now() >= deadline || shared.shutdown.is_cancelled() {
-            return Ok((topics, shrink(budget, bytes)));
+        if found.bytes >= bytes_min || found.failed || Instant::now() >= deadline || shared.shutdown.is_cancelled() {
+            let memory = shrink(budget, found.copied);
+            return Ok((found, memory));
         }
-        drop((topics, budget));
+        drop((found, budget));
         let moved = async {
             if moves.is_empty() {
                 return std::future::pending().await;
@@ -147,60 +159,63 @@ async fn gather(
     }
 }
 
-fn read(wanted: &[Wanted], limit: usize) -> (Vec<FetchableTopicResponse>, usize, bool) {
-    let (mut total, mut failed) = (0, false);
-    let mut topics = Vec::with_capacity(wanted.len());
+fn read(wanted: &[Wanted], limit: usize, ranges: &OpenRanges) -> Found {
+    let mut found = Found { topics: Vec::with_capacity(wanted.len()), ..Found::default() };
     for topic in wanted {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for wanted in &topic.partitions {
-            let data = PartitionData::default().with_partition_index(wanted.index).with_records(Some(Bytes::new()));
             let read = wanted.place.as_ref().map_err(|error| (*error, -1)).and_then(|place| {
-                let (high_watermark, stable) = (place.high_watermark(), place.last_stable_offset());
-                let none = CommittedRead { last_stable_offset: stable, ..CommittedRead::default() };
+                let high_watermark = place.high_watermark();
+                let none = Transfer { last_stable_offset: place.last_stable_offset(), ..Transfer::default() };
                 // The first batch is given whatever its size; after it, nothing beyond the limit.
-                let room = wanted.bytes_max.min(limit.saturating_sub(total));
-                if total > 0 && room == 0 {
+                let room = wanted.bytes_max.min(limit.saturating_sub(found.bytes));
+                if found.bytes > 0 && room == 0 {
                     return Ok((place, high_watermark, none));
                 }
-                let read = if wanted.committed {
-                    place.read_committed(wanted.offset, room)
-                } else {
-                    place.read(wanted.offset, room).map(|batches| CommittedRead { batches, ..none.clone() })
-                };
-                match read {
-                    Ok(read) if total > 0 && read.batches.len() > room => Ok((place, high_watermark, none)),
+                match place.transfer(wanted.offset, room, wanted.isolation) {
+                    Ok(read) if found.bytes > 0 && read.batches.len() > room => Ok((place, high_watermark, none)),
                     Ok(read) => Ok((place, high_watermark.max(place.high_watermark()), read)),
                     Err(error) => Err((read_error(&error), high_watermark)),
                 }
             });
+            let read = read.and_then(|(place, high_watermark, read)| {
+                let batches = ranges.prepare(read.batches, &mut found.ranges);
+                let batches = batches.map_err(|_| (ResponseError::KafkaStorageError, high_watermark))?;
+                Ok((place, high_watermark, Transfer { batches, ..read }))
+            });
             partitions.push(match read {
-                Ok((place, high_watermark, read)) => {
-                    total += read.batches.len();
-                    let aborted = read.aborted.into_iter().map(|it| {
-                        AbortedTransaction::default()
-                            .with_producer_id(ProducerId(it.producer_id))
-                            .with_first_offset(it.first_offset)
-                    });
-                    data.with_high_watermark(high_watermark)
-                        .with_last_stable_offset(read.last_stable_offset)
-                        .with_log_start_offset(place.log_start_offset())
-                        .with_aborted_transactions(wanted.committed.then(|| aborted.collect()))
-                        .with_records(Some(read.batches))
+                Ok((place, high_watermark, Transfer { batches, aborted, last_stable_offset })) => {
+                    found.bytes += batches.len();
+                    if let Batches::Bytes(bytes) = &batches {
+                        found.copied += bytes.len();
+                    }
+                    FetchedPartition {
+                        index: wanted.index,
+                        error_code: 0,
+                        high_watermark,
+                        last_stable_offset,
+                        log_start_offset: place.log_start_offset(),
+                        aborted: (wanted.isolation == Isolation::Committed).then_some(aborted),
+                        batches,
+                    }
                 }
                 Err((error, high_watermark)) => {
-                    failed = true;
-                    data.with_error_code(error.code()).with_high_watermark(high_watermark)
+                    found.failed = true;
+                    FetchedPartition {
+                        index: wanted.index,
+                        error_code: error.code(),
+                        high_watermark,
+                        last_stable_offset: -1,
+                        log_start_offset: -1,
+                        aborted: Some(Vec::new()),
+                        batches: Batches::default(),
+                    }
                 }
             });
         }
-        topics.push(
-            FetchableTopicResponse::default()
-                .with_topic(topic.topic.clone())
-                .with_topic_id(topic.topic_id)
-                .with_partitions(partitions),
-        );
+        found.topics.push(FetchedTopic { topic: topic.topic.clone(), topic_id: topic.topic_id, partitions });
     }
-    (topics, total, failed)
+    found
 }
 
 /// Memory for an answer: as much of `bytes` as there is.

@@ -4,6 +4,7 @@ mod real;
 mod simulated;
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,6 +22,10 @@ pub trait DiskFile: Send + Sync + std::fmt::Debug {
     fn sync(&self) -> io::Result<()>;
     fn len(&self) -> io::Result<u64>;
     fn set_len(&self, len: u64) -> io::Result<()>;
+    /// The file as the operating system knows it, so that it can send parts of it by itself; `None` where it knows none.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 }
 
 /// A file system: [`RealDisk`] in production, a simulated one in tests (unsynced writes and directory entries are lost

@@ -9,6 +9,7 @@ mod read;
 mod recovery;
 mod retention;
 mod transactions;
+mod transfer;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -34,6 +35,7 @@ pub use producers::ProducerState;
 pub use read::CommittedRead;
 pub use retention::DeleteRecordsError;
 pub use transactions::TransactionMarker;
+pub use transfer::{Batches, FileRange, Isolation, Transfer};
 
 /// Where a batch was put. The records are durable once the high watermark has passed `next_offset - 1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,20 +3,26 @@
 use super::*;
 use crate::AbortedTransaction;
 use crate::batch::{BatchError, BatchHeader, Record, Records, emptied, split_first};
-use crate::segment::find_batch;
+use crate::segment::{Hint, find_batch};
 
 /// Records larger than this when decompressed are found by their batch's time only.
 const DECOMPRESS_LIMIT: usize = 128 << 20;
 
 /// A place to begin looking in one segment, and where to stop.
-struct Start {
-    file: Arc<dyn DiskFile>,
-    position: u64,
-    /// The last offset of the batch there, by the index.
-    indexed: Option<i64>,
-    limit: u64,
-    /// Where the next segment begins, if this one is closed.
-    next_offset: Option<i64>,
+pub(super) struct Start {
+    pub file: Arc<dyn DiskFile>,
+    pub hint: Hint,
+    pub limit: u64,
+    /// The offset at the limit.
+    pub end_offset: i64,
+    is_closed: bool,
+}
+
+/// The batch that holds the offset asked for.
+pub(super) struct Found {
+    pub start: Start,
+    pub position: u64,
+    pub first: BatchHeader,
 }
 
 impl Start {
@@ -27,14 +33,14 @@ impl Start {
         wanted: impl Fn(&BatchHeader) -> bool,
     ) -> io::Result<Result<Option<(u64, BatchHeader)>, BatchError>> {
         let mut first = None;
-        let found = find_batch(&*self.file, self.position, self.limit, |header| {
+        let found = find_batch(&*self.file, self.hint.position, self.limit, |header| {
             first.get_or_insert(header.last_offset());
             wanted(header)
         })?;
-        if self.indexed == first || self.indexed.is_none() {
+        if self.hint.indexed == first || self.hint.indexed.is_none() {
             return Ok(found);
         }
-        tracing::warn!(position = self.position, "a segment's index is damaged: searching without it");
+        tracing::warn!(position = self.hint.position, "a segment's index is damaged: searching without it");
         find_batch(&*self.file, 0, self.limit, wanted)
     }
 }
@@ -49,11 +55,38 @@ pub struct CommittedRead {
     pub last_stable_offset: i64,
 }
 
+impl Found {
+    /// Whole batches from the one found on that begin below `upper`, and the offset they end before.
+    pub(super) fn copy(&self, offset: i64, upper: i64, max_bytes: usize) -> Result<(Bytes, i64), ReadError> {
+        if self.first.base_offset >= upper {
+            return Ok((Bytes::new(), offset));
+        }
+        let available = (self.start.limit - self.position) as usize;
+        let mut bytes = vec![0; max_bytes.clamp(self.first.total_bytes, available)];
+        if self.start.file.read_at(&mut bytes, self.position)? < bytes.len() {
+            return Err(ReadError::Corrupt(offset));
+        }
+        let (mut whole, mut end) = (self.first.total_bytes, self.first.next_offset());
+        while let Ok(header) = BatchHeader::parse(&bytes[whole..])
+            && bytes.len() - whole >= header.total_bytes
+            && header.base_offset < upper
+        {
+            whole += header.total_bytes;
+            end = header.next_offset();
+        }
+        bytes.truncate(whole);
+        Ok((Bytes::from(bytes), end))
+    }
+}
+
 impl Partition {
     /// Whole batches from the one that contains `offset`, up to `max_bytes` but at least one batch, all below the high
     /// watermark. Empty at the high watermark. Batches may begin below `offset`: readers skip.
     pub fn read(&self, offset: i64, max_bytes: usize) -> Result<Bytes, ReadError> {
-        self.read_below(offset, i64::MAX, max_bytes)
+        match self.find(offset, 0)? {
+            Some(found) => found.copy(offset, i64::MAX, max_bytes).map(|(bytes, _)| bytes),
+            None => Ok(Bytes::new()),
+        }
     }
 
     /// As [`Self::read`], below the last stable offset.
@@ -62,13 +95,10 @@ impl Partition {
         if (last_stable_offset..=self.high_watermark()).contains(&offset) {
             return Ok(CommittedRead { last_stable_offset, ..CommittedRead::default() });
         }
-        let batches = self.read_below(offset, last_stable_offset, max_bytes)?;
-        let mut end = offset;
-        let mut rest = &batches[..];
-        while let Ok((header, size)) = split_first(rest) {
-            end = header.next_offset();
-            rest = &rest[size..];
-        }
+        let (batches, end) = match self.find(offset, 0)? {
+            Some(found) => found.copy(offset, last_stable_offset, max_bytes)?,
+            None => (Bytes::new(), offset),
+        };
         let aborted = if end > offset { self.aborted_between(offset, end)? } else { Vec::new() };
         Ok(CommittedRead { batches, aborted, last_stable_offset })
     }
@@ -100,40 +130,20 @@ impl Partition {
         if changed { Ok(Bytes::from(kept.concat())) } else { Ok(batches) }
     }
 
-    fn read_below(&self, mut offset: i64, upper: i64, max_bytes: usize) -> Result<Bytes, ReadError> {
+    /// The first batch with records at or above `offset`, for a reader that reaches so far; `None` at the high watermark.
+    pub(super) fn find(&self, mut offset: i64, reach: usize) -> Result<Option<Found>, ReadError> {
         loop {
-            let Some(start) = self.locate(offset)? else { return Ok(Bytes::new()) };
-            let Start { limit, next_offset, .. } = start;
+            let Some(start) = self.locate(offset, reach)? else { return Ok(None) };
             let found = start.find(|header| header.last_offset() >= offset)?;
-            let file = start.file;
-            let Some((position, first)) = found.map_err(|_| ReadError::Corrupt(offset))? else {
-                // Compaction may have taken the rest of a segment out.
-                let Some(next) = next_offset.filter(|next| *next > offset) else {
+            match found.map_err(|_| ReadError::Corrupt(offset))? {
+                Some((position, first)) if first.total_bytes as u64 > start.limit - position => {
                     return Err(ReadError::Corrupt(offset));
-                };
-                offset = next;
-                continue;
-            };
-            if first.base_offset >= upper {
-                return Ok(Bytes::new());
+                }
+                Some((position, first)) => return Ok(Some(Found { start, position, first })),
+                // Compaction may have taken the rest of a segment out.
+                None if start.is_closed && start.end_offset > offset => offset = start.end_offset,
+                None => return Err(ReadError::Corrupt(offset)),
             }
-            let available = (limit - position) as usize;
-            if first.total_bytes > available {
-                return Err(ReadError::Corrupt(offset));
-            }
-            let mut bytes = vec![0; max_bytes.clamp(first.total_bytes, available)];
-            if file.read_at(&mut bytes, position)? < bytes.len() {
-                return Err(ReadError::Corrupt(offset));
-            }
-            let mut whole = first.total_bytes;
-            while let Ok(header) = BatchHeader::parse(&bytes[whole..])
-                && bytes.len() - whole >= header.total_bytes
-                && header.base_offset < upper
-            {
-                whole += header.total_bytes;
-            }
-            bytes.truncate(whole);
-            return Ok(Bytes::from(bytes));
         }
     }
 
@@ -161,8 +171,8 @@ impl Partition {
         Ok(aborted)
     }
 
-    /// Where the segment that holds `offset` must be searched; `None` at the high watermark.
-    fn locate(&self, offset: i64) -> Result<Option<Start>, ReadError> {
+    /// Where the segment that holds `offset` must be searched, for a reader that reaches so far; `None` at the high watermark.
+    fn locate(&self, offset: i64, reach: usize) -> Result<Option<Start>, ReadError> {
         let disk = &*self.shared.disk;
         let _layout = self.layout.read();
         let mut state = self.state.lock();
@@ -175,21 +185,25 @@ impl Partition {
         }
         let active = &state.active;
         if offset >= active.summary.base_offset {
-            let (position, indexed) = active.position_before(disk, offset)?;
+            let hint = active.hint(disk, offset, reach)?;
             let (file, limit) = (self.active_file_to_read(&mut state)?, state.durable.position);
-            return Ok(Some(Start { file, position, indexed, limit, next_offset: None }));
+            return Ok(Some(Start { file, hint, limit, end_offset: end, is_closed: false }));
         }
         let index = state.closed.partition_point(|segment| segment.next_offset <= offset);
         let Some(segment) = state.closed.get(index).copied() else { return Err(ReadError::Corrupt(offset)) };
-        let limit = if segment.base_offset == state.durable.segment { state.durable.position } else { segment.bytes };
+        let (limit, end_offset) = if segment.base_offset == state.durable.segment {
+            (state.durable.position, end)
+        } else {
+            (segment.bytes, segment.next_offset)
+        };
         drop(state);
-        let opened = disk
-            .open(&self.segment_path(segment.base_offset), false)
-            .and_then(|file| Ok((file, segment.position_before(disk, &self.directory, offset)?)));
-        match opened {
-            Ok((file, (position, indexed))) => {
-                Ok(Some(Start { file, position, indexed, limit, next_offset: Some(segment.next_offset) }))
-            }
+        let open = || -> io::Result<Start> {
+            let file = disk.open(&self.segment_path(segment.base_offset), false)?;
+            let hint = segment.hint(disk, &self.directory, offset, reach)?;
+            Ok(Start { file, hint, limit, end_offset, is_closed: true })
+        };
+        match open() {
+            Ok(start) => Ok(Some(start)),
             Err(_) if self.log_start_offset() > offset => {
                 Err(ReadError::OutOfRange { offset, start: self.log_start_offset(), end })
             }
@@ -223,7 +237,7 @@ impl Partition {
             if hint >= self.high_watermark() {
                 return Ok(None);
             }
-            if let Some(start) = self.locate(hint)? {
+            if let Some(start) = self.locate(hint, 0)? {
                 let late =
                     |header: &BatchHeader| header.last_offset() >= hint && header.max_timestamp_ms >= timestamp_ms;
                 match start.find(late)? {

@@ -126,10 +126,9 @@ impl Segment {
         }))
     }
 
-    /// A position at or before that of the batch which holds `offset`, as the index says: where a batch with this last offset
-    /// lies, if the index is right.
-    pub fn position_before(&self, disk: &dyn Disk, directory: &Path, offset: i64) -> io::Result<(u64, Option<i64>)> {
-        position_before(disk, &self.offset_index(disk, directory)?, self.base_offset, offset)
+    /// Where to look for `offset`, for a reader that reaches so far.
+    pub fn hint(&self, disk: &dyn Disk, directory: &Path, offset: i64, reach: usize) -> io::Result<Hint> {
+        hint(disk, &self.offset_index(disk, directory)?, self.base_offset, offset, reach)
     }
 
     /// An offset at or before the first whose time is at or after `timestamp_ms`.
@@ -157,6 +156,17 @@ impl Segment {
         let entries = disk.open(&path, false)?.len()? / 12;
         Ok(SparseIndex::on_disk(path, entries as usize))
     }
+}
+
+/// What an index says of where an offset lies; it may be wrong.
+#[derive(Debug, Clone, Copy)]
+pub struct Hint {
+    /// At or before the batch that holds the offset.
+    pub position: u64,
+    /// The last offset of the batch there.
+    pub indexed: Option<i64>,
+    /// The last batch known to begin within the reader's reach of there, and its last offset.
+    pub ahead: Option<(u64, i64)>,
 }
 
 /// The segment that is written to. Its log file is open only while it is used.
@@ -358,9 +368,9 @@ impl ActiveSegment {
         Ok(self.summary)
     }
 
-    /// As [`Segment::position_before`].
-    pub fn position_before(&self, disk: &dyn Disk, offset: i64) -> io::Result<(u64, Option<i64>)> {
-        position_before(disk, &self.offsets, self.summary.base_offset, offset)
+    /// As [`Segment::hint`].
+    pub fn hint(&self, disk: &dyn Disk, offset: i64, reach: usize) -> io::Result<Hint> {
+        hint(disk, &self.offsets, self.summary.base_offset, offset, reach)
     }
 
     /// As [`Segment::offset_before_time`].
@@ -369,15 +379,19 @@ impl ActiveSegment {
     }
 }
 
-fn position_before(
-    disk: &dyn Disk,
-    index: &SparseIndex<8>,
-    base_offset: i64,
-    offset: i64,
-) -> io::Result<(u64, Option<i64>)> {
-    let last_offset = |entry: &OffsetEntry| base_offset + i64::from(parse_offset(entry).0);
-    let found = index.last_where(disk, |entry| last_offset(entry) <= offset)?;
-    Ok(found.map_or((0, None), |entry| (parse_offset(&entry).1.into(), Some(last_offset(&entry)))))
+fn hint(disk: &dyn Disk, index: &SparseIndex<8>, base_offset: i64, offset: i64, reach: usize) -> io::Result<Hint> {
+    let place = |entry: OffsetEntry| {
+        let (relative, position) = parse_offset(&entry);
+        (u64::from(position), base_offset + i64::from(relative))
+    };
+    let before = index.last_where(disk, |entry| place(*entry).1 <= offset)?.map(place);
+    let (position, indexed) = before.map_or((0, None), |(position, last_offset)| (position, Some(last_offset)));
+    let ahead = if reach > 0 {
+        index.last_where(disk, |entry| place(*entry).0 <= position + reach as u64)?.map(place)
+    } else {
+        None
+    };
+    Ok(Hint { position, indexed, ahead })
 }
 
 fn offset_before_time(
