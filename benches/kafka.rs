@@ -12,9 +12,10 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use playhouse_client::produce::{Outgoing, Producer};
+use playhouse_client::topics::NewTopic;
 use playhouse_client::{Client, Compression, Options};
 use playhouse_testkit::Playhouse;
 
@@ -140,15 +141,16 @@ impl Running {
 
     fn topic(&self, partitions: usize) -> String {
         let mut client = self.try_client().expect("it answered before");
-        let topic = format!("bench-{}", Instant::now().elapsed().as_nanos() as u64 ^ rand_suffix());
-        let made = client.create_topic(&topic, Some(partitions as i32), Some(1), &[]);
-        self.runtime.block_on(made).expect("a topic");
-        topic
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
+        let new = NewTopic {
+            name: format!("bench-{}", since.as_nanos()),
+            partitions: Some(partitions as i32),
+            replication_factor: Some(1),
+            ..NewTopic::default()
+        };
+        self.runtime.block_on(client.create_topic(&new)).expect("a topic");
+        new.name
     }
-}
-
-fn rand_suffix() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }
 
 fn measure(side: Side, fsync: bool, jars: &Path, megabytes: usize, measured: &mut Measured) {

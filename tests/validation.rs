@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use playhouse_client::produce::{Outgoing, Producer};
+use playhouse_client::topics::NewTopic;
 use playhouse_client::{Client, Compression, Error, Options, ResponseError};
 use playhouse_testkit::Playhouse;
 use serde_json::Value;
@@ -35,6 +36,10 @@ fn shown(playhouse: &Playhouse, bad_id: &str) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
+async fn first_offset(producer: &mut Producer, client: &mut Client, records: &[Outgoing]) -> Option<i64> {
+    producer.send_each(client, records).await[0].as_ref().unwrap().offset
+}
+
 fn landed(playhouse: &Playhouse) -> Vec<String> {
     playhouse.in_sight();
     playhouse.query("select id from events order by id").into_iter().map(|row| row[0].clone().unwrap()).collect()
@@ -53,7 +58,7 @@ fn a_batch_is_refused_whole_where_its_topic_says_so_and_otherwise_only_its_bad_r
         let mut client = client(&playhouse).await;
         let mut producer = Producer::open(&mut client, TOPIC, Compression::Lz4).await.unwrap();
         let mixed = [outgoing(event("a")), outgoing("{}"), outgoing(event("b"))];
-        assert_eq!(producer.send(&mut client, &mixed).await.unwrap()[0].base_offset, 0);
+        assert_eq!(first_offset(&mut producer, &mut client, &mixed).await, Some(0));
         assert!(set(&mut client, TOPIC, "playhouse.on.invalid", Some("ignore")).await.is_err());
         set(&mut client, TOPIC, "playhouse.on.invalid", Some("reject")).await.unwrap();
     });
@@ -73,7 +78,7 @@ fn a_batch_is_refused_whole_where_its_topic_says_so_and_otherwise_only_its_bad_r
         assert!(error.to_string().contains("1 of 3 records are invalid"), "{error}");
         // The same producer goes on, with the sequence that was refused.
         let good = [outgoing(event("c")), outgoing(event("d"))];
-        assert_eq!(producer.send(&mut client, &good).await.unwrap()[0].base_offset, 3);
+        assert_eq!(first_offset(&mut producer, &mut client, &good).await, Some(3));
     });
     assert_eq!(landed(&playhouse), ["a", "b", "c", "d"]);
     assert_eq!(playhouse.count("select count(*) from bad_events"), 1);
@@ -90,8 +95,9 @@ fn any_topic_is_checked_that_says_so() {
     block_on(async {
         let mut client = client(&playhouse).await;
         let strict = [("playhouse.validation", "id"), ("playhouse.on.invalid", "reject")];
-        let strict = strict.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        client.create_topic("plays", Some(2), None, &strict).await.unwrap();
+        let settings = strict.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let plays = NewTopic { name: "plays".to_owned(), partitions: Some(2), settings, ..NewTopic::default() };
+        client.create_topic(&plays).await.unwrap();
         let mut producer = Producer::open(&mut client, "plays", Compression::None).await.unwrap();
         let bare = producer.send(&mut client, &[outgoing("{}")]).await.unwrap_err();
         assert!(bare.to_string().contains("names no schema"), "{bare}");

@@ -32,7 +32,7 @@ pub use error::RegistryError;
 pub use parsed::ParsedCache;
 pub use read::{Place, Shown};
 pub use record::{Change, RecordError};
-pub use register::{Limits, Outcome, Rules, supported_formats};
+pub use register::{Limits, Outcome, Rules};
 pub use settings::ConfigUpdate;
 pub use state::State;
 pub use types::{Config, Level, Mode, Proposal, Reference, Registered, VersionSpec, subject_name};

@@ -251,13 +251,6 @@ fn extra(name: &str, value: Option<&Value>) -> Result<Option<Value>, RegistryErr
     Ok(Some(value))
 }
 
-/// The formats whose schemas can be registered.
-pub fn supported_formats() -> Vec<Format> {
-    let unsupported =
-        |format| matches!(Schema::parse(format, "", &[]), Err(crate::formats::SchemaError::Unsupported(_)));
-    [Format::Json, Format::Protobuf, Format::Avro].into_iter().filter(|format| !unsupported(*format)).collect()
-}
-
 impl Proposal {
     /// A schema with nothing beside it.
     pub fn new(format: Format, text: impl Into<String>) -> Proposal {
