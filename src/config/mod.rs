@@ -350,7 +350,7 @@ impl Config {
     }
 
     /// Every door with the name of its section.
-    pub fn doors(&self) -> [(&'static str, Door); 7] {
+    pub fn doors(&self) -> [(&'static str, Door); 8] {
         [
             ("ingest", self.ingest.door),
             ("kafka", self.kafka.door),
