@@ -169,12 +169,49 @@ fn what_is_not_there_or_not_right_has_its_code() {
     let told = message.as_str().unwrap();
     assert!(told.contains("READER_FIELD_MISSING_DEFAULT_VALUE") && told.contains("oldSchemaVersion: 1"), "{told}");
     assert_eq!(get(p, "/subjects"), json!(["s"]), "nothing of it was taken");
-    // What cannot be parsed yet is refused as what it is.
-    let types = get(p, "/schemas/types");
-    for other in ["JSON", "PROTOBUF"].into_iter().filter(|other| !types.as_array().unwrap().contains(&json!(other))) {
-        let schema = json!({"schema": "{}", "schemaType": other});
+    for kind in ["JSON", "PROTOBUF"] {
+        let schema = json!({"schema": "message {", "schemaType": kind});
         assert_eq!(refused(p, "POST", "/subjects/t/versions", schema), 42201);
     }
+}
+
+#[test]
+fn protobuf_is_given_as_text_or_serialized_wherever_a_schema_is() {
+    let (_directory, playhouse) = start();
+    let p = &playhouse;
+    let text = "syntax = \"proto3\";\n\nmessage Play {\n  string user = 1;\n}\n";
+    let schema = json!({"schema": text, "schemaType": "PROTOBUF", "metadata": {"properties": {"owner": "us"}}});
+    let registered = register(p, "plays", schema.clone());
+    let (id, guid) = (&registered["id"], registered["guid"].as_str().unwrap());
+    let places = [
+        format!("/schemas/ids/{id}"),
+        format!("/schemas/guids/{guid}"),
+        "/subjects/plays/versions/latest".to_owned(),
+        "/subjects/plays/metadata?key=owner&value=us".to_owned(),
+    ];
+    let with =
+        |path: &str, format: &str| format!("{path}{}format={format}", if path.contains('?') { '&' } else { '?' });
+    for path in &places {
+        let (plain, serialized) = (get(p, path), get(p, &with(path, "serialized")));
+        assert_eq!((&plain["schema"], &plain["schemaType"]), (&json!(text), &json!("PROTOBUF")), "{path}");
+        // `FileDescriptorProto`: a message type (field 4) that is called so.
+        assert_eq!(serialized["schema"].as_str().unwrap(), get(p, &with(&places[0], "serialized"))["schema"], "{path}");
+        assert_eq!(serialized["guid"], plain["guid"], "{path}");
+        assert_eq!(refused(p, "GET", &with(path, "ignore_extensions"), Value::Null), 422, "{path}");
+    }
+    let found = ok(p, "POST", "/subjects/plays?format=serialized", schema);
+    let serialized = found["schema"].as_str().unwrap().to_owned();
+    for path in [format!("/schemas/ids/{id}/schema"), "/subjects/plays/versions/1/schema".to_owned()] {
+        let alone = send(p, "GET", &with(&path, "serialized"), &Value::Null).text();
+        assert_eq!(alone, serialized, "{path}");
+    }
+    // What is given so can be registered so: it is the same schema.
+    let again = register(p, "again", json!({"schema": serialized, "schemaType": "PROTOBUF"}));
+    assert_eq!(get(p, "/subjects/again/versions/1")["schema"], text, "{again}");
+    // Other formats have one text only.
+    register(p, "avro", avro("R", &["x"]));
+    let plain = get(p, "/subjects/avro/versions/1");
+    assert_eq!(get(p, "/subjects/avro/versions/1?format=serialized"), plain);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::process::Command;
 use playhouse_client::produce::{Outgoing, Producer};
 use playhouse_client::topics::NewTopic;
 use playhouse_client::{Client, Compression, Error, Options, ResponseError};
-use playhouse_testkit::Playhouse;
+use playhouse_testkit::{Playhouse, http};
 use serde_json::Value;
 
 const TOPIC: &str = "multimedia_events";
@@ -118,4 +118,51 @@ fn any_topic_is_checked_that_says_so() {
     });
     assert_eq!(landed(&playhouse), ["a"]);
     assert_eq!(playhouse.count("select count(*) from bad_events"), 1);
+}
+
+#[test]
+fn what_is_registered_for_the_default_topic_goes_before_the_schema_of_the_configuration() {
+    let directory = tempfile::tempdir().unwrap();
+    let builder = Playhouse::builder(env!("CARGO_BIN_EXE_playhouse")).data(directory.path());
+    let playhouse = builder.start();
+    let schema = serde_json::json!({
+        "type": "object",
+        "required": ["id", "timestamp", "type", "user", "watched_ms"],
+        "properties": {"id": {"type": "string"}, "user": {"type": "string"}, "watched_ms": {"type": "integer"}},
+    });
+    let body = serde_json::json!({"schemaType": "JSON", "schema": schema.to_string()}).to_string();
+    let headers = [("Content-Type", "application/json")];
+    let path = format!("/subjects/{TOPIC}-value/versions");
+    let registered = http::post(playhouse.registry(), &path, &headers, body.as_bytes()).unwrap();
+    assert_eq!(registered.status, 200, "{}", registered.text());
+    let id = registered.json()["id"].as_i64().unwrap();
+
+    let watched = |id: &str| event(id).replace('}', r#","watched_ms":5}"#);
+    let named = |payload: String| [&[0, 0, 0, 0, id as u8], payload.as_bytes()].concat();
+    let takes = |playhouse: &Playhouse| {
+        // Over HTTP, the configured schema would take the second.
+        let (_, answer) = playhouse.post("/events", watched("a") + "\n" + &event("b"), &[]);
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!((&answer["accepted"], &answer["rejected"]), (&1.into(), &1.into()), "{answer}");
+        assert_eq!(answer["results"][1]["reasons"][0]["keyword"], "required");
+        // Over Kafka, bare and with the schema's id before it.
+        let sent = [watched("c").into_bytes(), event("d").into_bytes(), named(watched("e")), named(event("f"))];
+        let first = block_on(async {
+            let mut client = client(playhouse).await;
+            let mut producer = Producer::open(&mut client, TOPIC, Compression::Zstd).await.unwrap();
+            first_offset(&mut producer, &mut client, &sent.map(outgoing)).await.unwrap()
+        });
+        let lost = shown(playhouse, &format!("{TOPIC}-1-{}", first + 3));
+        assert_eq!((&lost["schema_id"], &lost["reasons"][0]["keyword"]), (&id.into(), &"required".into()), "{lost}");
+    };
+    takes(&playhouse);
+    // Numbers in a link are typed as that schema says.
+    let pixel = "/pixel.gif?type=watch&user=7&watched_ms=7&id=p&timestamp=2025-08-31T12:00:00Z";
+    let pixel = http::get(playhouse.ingest(), pixel).unwrap();
+    assert_eq!(pixel.status, 200, "{}", pixel.text());
+    assert_eq!(landed(&playhouse), ["a", "c", "e", "p"]);
+    assert_eq!(playhouse.count(&format!("select count(*) from bad_events where schema_id = {id}")), 3);
+
+    playhouse.stop();
+    takes(&builder.start());
 }

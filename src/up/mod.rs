@@ -71,7 +71,7 @@ pub async fn run(args: Args) -> Result<()> {
         let (log, config) = (log.clone(), config.registry.server.clone());
         tokio::task::spawn_blocking(move || Registry::open(&log, config)).await?.context("cannot open the registry")?
     };
-    let gate = open_gate(&config, log.clone())?;
+    let gate = open_gate(&config, log.clone(), registry.clone())?;
     for source in &compiled.sources {
         log.ensure_topic(&source.topic, new_topic(&config, TimestampType::LogAppendTime))
             .with_context(|| format!("topic {:?} of the pipeline", source.topic))?;
@@ -168,7 +168,7 @@ fn new_topic(config: &Config, timestamp_type: TimestampType) -> TopicSettings {
     }
 }
 
-fn open_gate(config: &Config, log: Arc<Log>) -> Result<Arc<Gate>> {
+fn open_gate(config: &Config, log: Arc<Log>, registry: Arc<Registry>) -> Result<Arc<Gate>> {
     let schema = config.schema.read(include_bytes!("../../config/multimedia_events.schema.json"))?;
     let schema = String::from_utf8(schema.to_vec()).context("the schema is not UTF-8")?;
     let rule = TopicRule {
@@ -188,7 +188,7 @@ fn open_gate(config: &Config, log: Arc<Log>) -> Result<Arc<Gate>> {
         auto_create_topics: config.kafka.server.auto_create_topics,
         new_topic: new_topic(config, TimestampType::CreateTime),
     };
-    Ok(Gate::new(log, gate_config, vec![rule])?)
+    Ok(Gate::with_registry(log, gate_config, vec![rule], registry)?)
 }
 
 fn engine_config(config: &Config, disk: Arc<dyn Disk>, data: &data::DataDirectory, gate: Arc<Gate>) -> EngineConfig {

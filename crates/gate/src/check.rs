@@ -6,13 +6,13 @@ use std::sync::Arc;
 use playhouse_log::Topic;
 use playhouse_log::batch::Headers;
 use playhouse_schema::Reason;
-use playhouse_schema::formats::Format;
+use playhouse_schema::formats::{Format, Schema};
 use playhouse_schema::wire::{SchemaKey, VALUE_SCHEMA_HEADER, WireError, split_path};
 
 use crate::Stage;
-use crate::binding::{Binding, OnInvalid, Validation, value_subject};
+use crate::binding::{Binding, OnInvalid, Validation};
 use crate::gate::Gate;
-use crate::schemas::{PayloadValidator, Schemas};
+use crate::schemas::{FoundSchema, Schemas};
 use crate::split::too_large;
 
 /// Why a value is not taken.
@@ -43,54 +43,39 @@ impl Refusal {
 pub(crate) struct Check<'a> {
     schemas: &'a Schemas,
     binding: Binding,
-    latest: Option<Arc<dyn PayloadValidator>>,
+    latest: Option<FoundSchema>,
     /// The schema that the value before named.
-    named: Option<(SchemaKey, Arc<dyn PayloadValidator>)>,
+    named: Option<(SchemaKey, FoundSchema)>,
     takes_tombstones: bool,
     max_event_bytes: usize,
-}
-
-/// What is to be done with the values of a topic.
-pub(crate) enum Checking<'a> {
-    /// Nothing: any bytes are taken.
-    Nothing,
-    /// They are JSON under the schema that is configured for the topic, which can be decided while they are split.
-    Configured(Check<'a>),
-    /// Anything else.
-    Subject(Check<'a>),
+    max_depth: usize,
 }
 
 impl Gate {
-    pub(crate) fn checking<'a>(&'a self, topic: &Topic) -> Checking<'a> {
+    /// `None` where any bytes are taken.
+    pub(crate) fn checking<'a>(&'a self, topic: &Topic) -> Option<Check<'a>> {
         let settings = topic.settings_in_force();
         let binding = Binding::of(topic.name(), &settings.notes, self.default_validation(topic.name()));
         if binding.validation == Validation::None {
-            return Checking::Nothing;
+            return None;
         }
         let latest = binding.subject.as_ref().and_then(|subject| self.schemas.latest(subject));
-        let is_configured = binding.validation == Validation::Full
-            && self.subject(topic.name()).schema.is_some()
-            && binding.subject.as_ref().is_some_and(|subject| *subject == value_subject(topic.name()))
-            && latest.as_ref().is_some_and(|(_, is_registered)| !is_registered);
-        let check = Check {
+        Some(Check {
             schemas: &self.schemas,
             binding,
-            latest: latest.map(|(schema, _)| schema),
+            latest,
             named: None,
             // They are how a key is deleted there.
             takes_tombstones: settings.cleanup.compacts(),
             max_event_bytes: self.config.max_event_bytes,
-        };
-        if is_configured { Checking::Configured(check) } else { Checking::Subject(check) }
+            max_depth: self.config.max_depth,
+        })
     }
-}
 
-impl<'a> Checking<'a> {
-    pub(crate) fn into_check(self) -> Option<Check<'a>> {
-        match self {
-            Checking::Nothing => None,
-            Checking::Configured(check) | Checking::Subject(check) => Some(check),
-        }
+    /// The latest schema of the topic's subject, whether its values are checked or not.
+    pub(crate) fn latest(&self, topic: &Topic) -> Option<FoundSchema> {
+        let settings = topic.settings_in_force();
+        self.schemas.latest(&Binding::of(topic.name(), &settings.notes, Validation::None).subject?)
     }
 }
 
@@ -106,13 +91,12 @@ impl Check<'_> {
 
     /// The schema of values that name none.
     pub(crate) fn latest_id(&self) -> Option<i32> {
-        self.latest.as_ref().and_then(|latest| latest.id())
+        self.latest.as_ref().and_then(|latest| latest.id)
     }
 
-    /// Whether a value that names no schema has to be JSON.
-    pub(crate) fn wants_json(&self) -> bool {
-        self.binding.validation == Validation::Full
-            && self.latest.as_ref().is_some_and(|latest| latest.format() == Format::Json)
+    /// The schema of values that name none, where it is one of JSON: that can be decided while they are split.
+    pub(crate) fn json(&self) -> Option<&Arc<Schema>> {
+        self.latest.as_ref().filter(|_| self.binding.validation == Validation::Full)?.json()
     }
 
     /// `header` is the one that names the value's schema, where the record has it.
@@ -137,8 +121,8 @@ impl Check<'_> {
         if self.binding.validation == Validation::Id {
             return Ok(());
         }
-        let refused = |reasons| refused(schema.id(), reasons);
-        let (payload, message) = match schema.format() {
+        let refused = |reasons| refused(schema.id, reasons);
+        let (payload, path) = match schema.format {
             Format::Protobuf => {
                 let in_path = |error: WireError| refused(vec![Reason::whole("schema_id", error.to_string())]);
                 let (path, rest) = split_path(named.after).map_err(in_path)?;
@@ -146,11 +130,11 @@ impl Check<'_> {
             }
             _ => (named.payload.unwrap_or(named.after), Vec::new()),
         };
-        schema.check(payload, &message).map_err(refused)
+        schema.check(payload, &path, self.max_depth).map_err(refused)
     }
 
     /// What `key` names, if the topic takes it.
-    fn schema(&mut self, key: SchemaKey) -> Result<Arc<dyn PayloadValidator>, Refusal> {
+    fn schema(&mut self, key: SchemaKey) -> Result<FoundSchema, Refusal> {
         if let Some((_, schema)) = self.named.as_ref().filter(|(named, _)| *named == key) {
             return Ok(schema.clone());
         }
@@ -160,7 +144,7 @@ impl Check<'_> {
             && !self.schemas.is_under(subject, key)
         {
             let message = format!("{key} is none of the subject {subject:?}, whose schemas this topic takes");
-            return Err(Refusal { schema_id: schema.id(), ..Refusal::validate("schema_id", message) });
+            return Err(Refusal { schema_id: schema.id, ..Refusal::validate("schema_id", message) });
         }
         self.named = Some((key, schema.clone()));
         Ok(schema)
@@ -180,10 +164,10 @@ impl Check<'_> {
                 let message = format!("no schema is registered under the subject {subject:?}: register one first");
                 Err(Refusal::validate("subject", message))
             }
-            Some(latest) if latest.format() != Format::Json => {
-                missing(format!("{what}, and those of the subject {subject:?} are {}: {how}", latest.format()))
+            Some(latest) if latest.format != Format::Json => {
+                missing(format!("{what}, and those of the subject {subject:?} are {}: {how}", latest.format))
             }
-            Some(latest) => latest.check(value, &[]).map_err(|reasons| refused(latest.id(), reasons)),
+            Some(latest) => latest.check(value, &[], self.max_depth).map_err(|reasons| refused(latest.id, reasons)),
         }
     }
 }

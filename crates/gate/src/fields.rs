@@ -21,24 +21,24 @@ pub enum FieldError {
 }
 
 /// What a schema says about the types of fields.
-#[derive(Debug, Default)]
-pub(crate) struct FieldTypes {
-    schema: Option<Value>,
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FieldTypes<'a> {
+    schema: Option<&'a Value>,
 }
 
-impl FieldTypes {
-    /// A schema that is no JSON knows no types.
-    pub(crate) fn of(schema: &str) -> FieldTypes {
-        FieldTypes { schema: serde_json::from_str(schema).ok() }
+impl<'a> FieldTypes<'a> {
+    /// What is no JSON Schema knows no types.
+    pub(crate) fn of(schema: Option<&'a Value>) -> FieldTypes<'a> {
+        FieldTypes { schema }
     }
 
     /// Whether an event may say it: without a schema, anything.
-    fn knows(&self, name: &str) -> bool {
+    fn knows(self, name: &str) -> bool {
         self.schema.is_none() || self.at(&[name]).is_some()
     }
 
-    fn at(&self, path: &[&str]) -> Option<&Value> {
-        let root = self.schema.as_ref()?;
+    fn at(self, path: &[&str]) -> Option<&'a Value> {
+        let root = self.schema?;
         let mut found = resolved(root, root)?;
         for part in path {
             found = resolved(root, found.get("properties")?.get(part)?)?;
@@ -46,7 +46,7 @@ impl FieldTypes {
         Some(found)
     }
 
-    fn typed(&self, path: &[&str], text: &str) -> Value {
+    fn typed(self, path: &[&str], text: &str) -> Value {
         let wanted = match self.at(path).and_then(|schema| schema.get("type")) {
             Some(Value::String(only)) => std::slice::from_ref(only).to_vec(),
             Some(Value::Array(several)) => several.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect(),
@@ -82,7 +82,7 @@ fn resolved<'a>(root: &'a Value, schema: &'a Value) -> Option<&'a Value> {
 
 /// The event as JSON. `id` and `timestamp` are filled in with a new id and with `now_ms`, where they are left out and the
 /// schema, if there is one, knows them: who writes a link cannot know them.
-pub(crate) fn event(types: &FieldTypes, fields: &[(String, String)], now_ms: i64) -> Result<Vec<u8>, FieldError> {
+pub(crate) fn event(types: FieldTypes<'_>, fields: &[(String, String)], now_ms: i64) -> Result<Vec<u8>, FieldError> {
     let mut event = Map::new();
     for (name, text) in fields {
         let path: Vec<&str> = name.split('.').collect();
@@ -137,8 +137,9 @@ mod tests {
 
     fn made(schema: Option<&str>, fields: &[(&str, &str)]) -> Result<Value, FieldError> {
         let fields: Vec<_> = fields.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
-        let types = schema.map(FieldTypes::of).unwrap_or_default();
-        event(&types, &fields, 1_756_641_600_000).map(|json| serde_json::from_slice(&json).unwrap())
+        let schema: Option<Value> = schema.map(|text| serde_json::from_str(text).unwrap());
+        event(FieldTypes::of(schema.as_ref()), &fields, 1_756_641_600_000)
+            .map(|json| serde_json::from_slice(&json).unwrap())
     }
 
     #[test]

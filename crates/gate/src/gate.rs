@@ -5,18 +5,18 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use playhouse_log::{AppendError, CreateTopicError, Log, TimestampType, Topic, TopicSettings};
 use playhouse_registry::SCHEMAS_TOPIC;
+use playhouse_schema::formats::{Format, Schema};
 use playhouse_schema::{Fields, Validator};
 
 use crate::binding::{Validation, value_subject};
 use crate::budget::{Budget, Charge, Refused};
 use crate::fields::{FieldError, FieldTypes};
-use crate::schemas::{Configured, Schemas};
-use crate::{
-    BAD_EVENTS_TOPIC, BadEvents, JsonPayloads, Origin, Outcome, ProduceError, Produced, RequestError, SchemaSource,
-};
+use crate::schemas::{Configured, FoundSchema, Schemas};
+use crate::{BAD_EVENTS_TOPIC, BadEvents, Origin, Outcome, ProduceError, Produced, RequestError, SchemaSource};
 
 #[derive(Debug, Clone)]
 pub struct GateConfig {
@@ -53,16 +53,36 @@ pub struct TopicRule {
 pub(crate) struct Subject {
     /// Takes any JSON, and finds key and id in it.
     pub(crate) any: Validator,
-    /// The schema that is configured for the topic. It finds key and id as well.
-    pub(crate) schema: Option<Arc<JsonPayloads>>,
-    /// Of the schema, for events that come as texts.
-    pub(crate) types: FieldTypes,
+    /// Key and id.
+    fields: Fields,
+    /// Whether a schema is configured for the topic.
+    has_schema: bool,
+    /// Of that.
+    pub(crate) schema_id: Option<i32>,
     pub(crate) keep_bad: bool,
+    /// For the schema that events were checked against last.
+    finder: ArcSwapOption<Finder>,
+}
+
+/// A JSON Schema that finds a topic's key and id on the way.
+pub(crate) struct Finder {
+    schema: Arc<Schema>,
+    pub(crate) validator: Validator,
 }
 
 impl Subject {
-    pub(crate) fn schema_id(&self) -> Option<i32> {
-        self.schema.as_ref()?.id
+    /// `schema` is the topic's as of now. `None` for other formats than JSON.
+    pub(crate) fn finder(&self, schema: &Arc<Schema>, max_depth: usize) -> Option<Arc<Finder>> {
+        if let Some(finder) = self.finder.load().as_ref().filter(|finder| Arc::ptr_eq(&finder.schema, schema)) {
+            return Some(finder.clone());
+        }
+        let validator = schema.json_validator()?.finding(&self.fields, max_depth);
+        let finder = Arc::new(Finder { schema: schema.clone(), validator });
+        // With nothing to find it costs next to nothing, and many topics share this subject.
+        if self.fields != Fields::default() {
+            self.finder.store(Some(finder.clone()));
+        }
+        Some(finder)
     }
 }
 
@@ -109,8 +129,8 @@ impl Gate {
         Gate::open(log, config, rules, None)
     }
 
-    /// The same with a registry. What it has for a subject goes before the schema of a rule, whose subject is
-    /// `<topic>-value`.
+    /// The same with a registry, such as `playhouse_registry::Registry`. What it has for a subject goes before the schema of a
+    /// rule, whose subject is `<topic>-value`.
     pub fn with_registry(
         log: Arc<Log>,
         config: GateConfig,
@@ -135,19 +155,23 @@ impl Gate {
         for rule in rules {
             let fields = Fields { key: rule.key_field, id: rule.id_field };
             let mut settings = config.new_topic.clone();
-            let mut compiled = None;
             if let Some(schema) = &rule.schema {
-                let validator = Validator::compile(schema, &fields, config.max_depth)
+                let schema = Schema::parse(Format::Json, schema, &[])
                     .map_err(|error| GateError::Schema { topic: rule.topic.clone(), reason: error.to_string() })?;
-                let schema = Arc::new(JsonPayloads { id: rule.schema_id, validator });
-                configured.0.insert(value_subject(&rule.topic), schema.clone());
-                compiled = Some(schema);
+                let schema = FoundSchema::new(rule.schema_id, Arc::new(schema));
+                configured.0.insert(value_subject(&rule.topic), schema);
                 settings.timestamp_type = TimestampType::LogAppendTime;
             }
             create(&rule.topic, settings)?;
-            let any = Validator::any(&fields, config.max_depth);
-            let types = rule.schema.as_deref().map(FieldTypes::of).unwrap_or_default();
-            subjects.insert(rule.topic, Arc::new(Subject { any, schema: compiled, types, keep_bad: rule.keep_bad }));
+            let subject = Subject {
+                any: Validator::any(&fields, config.max_depth),
+                fields,
+                has_schema: rule.schema.is_some(),
+                schema_id: rule.schema_id,
+                keep_bad: rule.keep_bad,
+                finder: ArcSwapOption::empty(),
+            };
+            subjects.insert(rule.topic, Arc::new(subject));
         }
         BadEvents::create(&log, &config.new_topic)
             .map_err(|source| GateError::Topic { topic: BAD_EVENTS_TOPIC.into(), source })?;
@@ -157,9 +181,11 @@ impl Gate {
             budget: Budget::new(config.in_flight_bytes),
             without_rule: Arc::new(Subject {
                 any: Validator::any(&Fields::default(), config.max_depth),
-                schema: None,
-                types: FieldTypes::default(),
+                fields: Fields::default(),
+                has_schema: false,
+                schema_id: None,
                 keep_bad: true,
+                finder: ArcSwapOption::empty(),
             }),
             schemas: Schemas { registry, configured },
             config,
@@ -195,7 +221,9 @@ impl Gate {
     /// One event of named texts, such as a query string has, as JSON: typed as the topic's schema says, with a new id and
     /// the time where those are left out. It is not validated yet: [`Gate::ingest`] does that.
     pub fn event_of(&self, topic: &str, fields: &[(String, String)]) -> Result<Bytes, FieldError> {
-        crate::fields::event(&self.subject(topic).types, fields, now_ms()).map(Bytes::from)
+        let latest = self.open_topic(topic).and_then(|topic| self.latest(&topic));
+        let types = latest.as_ref().and_then(FoundSchema::json).and_then(|schema| schema.json_text());
+        crate::fields::event(FieldTypes::of(types), fields, now_ms()).map(Bytes::from)
     }
 
     /// Kafka batches for one partition: appended verbatim where the topic's values are not checked or all are valid.
@@ -232,7 +260,7 @@ impl Gate {
 
     /// Whether the values of a topic are checked where its settings do not say.
     pub fn default_validation(&self, topic: &str) -> Validation {
-        if self.subject(topic).schema.is_some() { Validation::Full } else { Validation::None }
+        if self.subject(topic).has_schema { Validation::Full } else { Validation::None }
     }
 
     pub(crate) fn subject(&self, topic: &str) -> Arc<Subject> {

@@ -13,9 +13,9 @@ use playhouse_schema::{Reason, Validator};
 
 use crate::bad::BadFrames;
 use crate::budget::Charge;
-use crate::check::{Check, Checking, Refusal};
+use crate::check::{Check, Refusal};
 use crate::frame::{Partitioned, Stamp};
-use crate::gate::{Gate, Subject, now_ms};
+use crate::gate::{Finder, Gate, Subject, now_ms};
 use crate::split::{Piece, Splitter, too_large};
 use crate::{EventResult, Origin, Outcome, RequestError, Stage, Status};
 
@@ -35,7 +35,9 @@ pub(crate) async fn ingest(gate: &Gate, name: &str, body: Bytes, origin: &Origin
     let topic = gate.open_topic(name).ok_or_else(|| RequestError::UnknownTopic(name.to_owned()))?;
     let charge = gate.admit(body.len())?;
     let subject = gate.subject(name);
-    let treatment = Treatment::of(gate, &topic, &subject, origin);
+    let check = gate.checking(&topic);
+    let finder = check.as_ref().and_then(|check| subject.finder(check.json()?, gate.config.max_depth));
+    let treatment = Treatment::of(gate, &subject, check, finder.as_deref(), origin);
     let mut request = Request::new(gate, &topic, treatment, &body, origin, charge);
 
     let mut splitter = Splitter::new(request.treatment.validator, &body, gate.config.max_event_bytes);
@@ -79,7 +81,9 @@ pub(crate) async fn ingest_events(
     }
     let charge = gate.admit(size)?;
     let subject = gate.subject(name);
-    let treatment = Treatment::of(gate, &topic, &subject, origin);
+    let check = gate.checking(&topic);
+    let finder = check.as_ref().and_then(|check| subject.finder(check.json()?, gate.config.max_depth));
+    let treatment = Treatment::of(gate, &subject, check, finder.as_deref(), origin);
     // One buffer, as ids are ranges of it.
     let body = match events {
         [event] => event.clone(),
@@ -123,9 +127,9 @@ struct Treatment<'a> {
     max_event_bytes: usize,
     /// Runs while the body is split.
     validator: &'a Validator,
-    /// What an event has to pass after that.
+    /// What an event has to pass that `validator` does not decide.
     check: Option<Check<'a>>,
-    /// What is not JSON is a bad event; otherwise it may be a record of any bytes.
+    /// Events that do not name their schema are JSON, and valid if `validator` says so. Otherwise they may be any bytes.
     json_only: bool,
     /// Of events that do not name their schema themselves.
     schema_id: Option<i32>,
@@ -135,33 +139,25 @@ struct Treatment<'a> {
 }
 
 impl<'a> Treatment<'a> {
-    fn of(gate: &'a Gate, topic: &Topic, subject: &'a Subject, origin: &Origin) -> Treatment<'a> {
-        let mut treatment = Treatment {
+    /// `finder` has the schema of JSON events that name none.
+    fn of(
+        gate: &'a Gate,
+        subject: &'a Subject,
+        check: Option<Check<'a>>,
+        finder: Option<&'a Finder>,
+        origin: &Origin,
+    ) -> Treatment<'a> {
+        let schema_id = finder.and(check.as_ref()).and_then(Check::latest_id);
+        Treatment {
             subject,
             max_event_bytes: gate.config.max_event_bytes,
-            validator: &subject.any,
-            check: None,
-            json_only: false,
-            schema_id: None,
-            headers: EncodedHeaders::new(&[]),
-            headers_of_named: None,
-        };
-        match (gate.checking(topic), &subject.schema) {
-            (Checking::Nothing, _) => {}
-            (Checking::Configured(_), Some(schema)) => {
-                treatment.validator = &schema.validator;
-                treatment.json_only = true;
-                treatment.schema_id = schema.id;
-            }
-            (Checking::Configured(check) | Checking::Subject(check), _) => {
-                treatment.json_only = check.wants_json();
-                treatment.schema_id = check.latest_id().filter(|_| check.wants_json());
-                treatment.headers_of_named = Some(Stamp::new(origin, None).headers());
-                treatment.check = Some(check);
-            }
+            validator: finder.map_or(&subject.any, |finder| &finder.validator),
+            json_only: finder.is_some(),
+            schema_id,
+            headers: Stamp::new(origin, schema_id).headers(),
+            headers_of_named: schema_id.map(|_| Stamp::new(origin, None).headers()),
+            check,
         }
-        treatment.headers = Stamp::new(origin, treatment.schema_id).headers();
-        treatment
     }
 
     /// One event that came by itself, as far as `validator` judges it.
@@ -175,14 +171,14 @@ impl<'a> Treatment<'a> {
     /// The last word on an event.
     fn verdict(&mut self, split: Result<(), (Stage, Vec<Reason>)>, event: &[u8]) -> Result<(), Refusal> {
         match (split, &mut self.check) {
-            (Ok(()), Some(check)) => check.judge(Some(event), None),
+            (Ok(()), Some(check)) if !self.json_only || Check::names_schema(event) => check.judge(Some(event), None),
             (verdict, _) => verdict.map_err(|(stage, reasons)| Refusal { stage, reasons, schema_id: self.schema_id }),
         }
     }
 
     /// Whether all of `bytes` may be one record although it is no JSON.
     fn may_take_whole(&self, bytes: &[u8]) -> bool {
-        !self.json_only || (self.check.is_some() && Check::names_schema(bytes))
+        !self.json_only || Check::names_schema(bytes)
     }
 }
 

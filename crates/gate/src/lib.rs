@@ -9,7 +9,8 @@
 //! - `ingest`: event requests, by way of `split` (a body into events) and `frame` (events into batches);
 //! - `fields`: named texts into one event;
 //! - `produce`: Kafka batches;
-//! - `check`: whether a value is one of its topic, by the topic's settings (`binding`) and schemas ([`SchemaSource`]);
+//! - `check`: whether a value is one of its topic, by the topic's settings (`binding`) and schemas ([`SchemaSource`], of which the
+//!   registry is one: `registered`);
 //! - [`BadEvents`]: what was rejected;
 //! - [`KeyRing`]: API keys; [`Rates`]: how much each caller may send. Doors ask them before they read a request.
 
@@ -25,6 +26,7 @@ mod keys;
 mod outcome;
 mod produce;
 mod rates;
+mod registered;
 mod schemas;
 mod split;
 
@@ -38,4 +40,4 @@ pub use playhouse_log::partition_of;
 pub use playhouse_registry::SCHEMAS_TOPIC;
 pub use produce::{ProduceError, Produced, Rejected, RejectedRecord};
 pub use rates::{Caller, RateLimits, Rates};
-pub use schemas::{JsonPayloads, PayloadValidator, SchemaPayloads, SchemaSource};
+pub use schemas::{FoundSchema, SchemaSource};

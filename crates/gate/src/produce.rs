@@ -122,7 +122,7 @@ pub(crate) async fn produce(
     };
     let partition = topic.partition(partition).ok_or(ProduceError::UnknownTopicOrPartition)?;
     let mut charge = gate.admit(batches.len())?;
-    let Some(mut check) = gate.checking(&topic).into_check() else {
+    let Some(mut check) = gate.checking(&topic) else {
         return take_as_they_are(gate, partition, &batches);
     };
 
@@ -344,7 +344,7 @@ impl Gate {
         }
         let origin = Origin { protocol: "log", ..Origin::default() };
         let subject = self.subject(topic);
-        let mut bad = BadFrames::new(topic, subject.schema_id(), &origin, now_ms(), self.config.max_event_bytes);
+        let mut bad = BadFrames::new(topic, subject.schema_id, &origin, now_ms(), self.config.max_event_bytes);
         bad.push(&Stage::Decode, &[reason], raw, Some(place));
         let (partition, appended) = self.bad.append(bad)?;
         Ok(partition.durable(appended.next_offset).await?)

@@ -1,94 +1,77 @@
 //! Where the schemas come from that values are checked against.
 //!
-//! A [`SchemaSource`] finds a schema by what names it on the wire, and the latest of a subject. A registry is one; the
-//! schemas that the configuration names are another, for as long as the registry has none for the same subject.
+//! A [`SchemaSource`] finds a schema by what names it on the wire, and the latest of a subject. The registry is one
+//! (`registered`); the schemas that the configuration names are another, for as long as the registry has none for the same
+//! subject.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use playhouse_schema::Reason;
 use playhouse_schema::formats::{Format, Schema};
 use playhouse_schema::wire::SchemaKey;
-use playhouse_schema::{Reason, Validator};
 use uuid::Uuid;
 
-/// A schema, ready to check payloads. Payloads come without the name of the schema.
-pub trait PayloadValidator: Send + Sync {
-    /// The registry's id of the schema, where it has one.
-    fn id(&self) -> Option<i32>;
-    fn format(&self) -> Format;
-    /// `message` is the path to the message within a Protobuf file, and empty for other formats.
-    fn check(&self, payload: &[u8], message: &[usize]) -> Result<(), Vec<Reason>>;
+/// A schema to check payloads against.
+#[derive(Debug, Clone)]
+pub struct FoundSchema {
+    /// The registry's id of it, where it has one.
+    pub id: Option<i32>,
+    pub format: Format,
+    /// Or why it cannot be read: then no payload is valid.
+    pub parsed: Result<Arc<Schema>, String>,
+}
+
+impl FoundSchema {
+    pub fn new(id: Option<i32>, schema: Arc<Schema>) -> FoundSchema {
+        FoundSchema { id, format: schema.format(), parsed: Ok(schema) }
+    }
+
+    /// The payload comes without the name of the schema. `path` leads to the message within a Protobuf file, and is empty for
+    /// other formats; `max_depth` are the levels that JSON may have.
+    pub(crate) fn check(&self, payload: &[u8], path: &[usize], max_depth: usize) -> Result<(), Vec<Reason>> {
+        let schema = match &self.parsed {
+            Ok(schema) => schema,
+            Err(reason) => return Err(vec![Reason::whole("schema_id", reason)]),
+        };
+        match schema.json_validator() {
+            Some(validator) => validator.check_within(max_depth, payload).map(drop),
+            None if path.is_empty() => schema.validate(payload),
+            None => schema.validate_message(path, payload),
+        }
+    }
+
+    /// Where it is a JSON Schema.
+    pub(crate) fn json(&self) -> Option<&Arc<Schema>> {
+        self.parsed.as_ref().ok().filter(|_| self.format == Format::Json)
+    }
 }
 
 /// Finds schemas. It is asked for every batch, and for every record that names another schema than the one before: answers
 /// come from memory, without waiting.
 pub trait SchemaSource: Send + Sync {
-    fn by_id(&self, id: i32) -> Option<Arc<dyn PayloadValidator>>;
-    fn by_guid(&self, guid: Uuid) -> Option<Arc<dyn PayloadValidator>>;
-    fn latest(&self, subject: &str) -> Option<Arc<dyn PayloadValidator>>;
+    fn by_id(&self, id: i32) -> Option<FoundSchema>;
+    fn by_guid(&self, guid: Uuid) -> Option<FoundSchema>;
+    fn latest(&self, subject: &str) -> Option<FoundSchema>;
     /// Whether what `key` names is a version of the subject.
     fn is_under(&self, subject: &str, key: SchemaKey) -> bool;
 }
 
-/// JSON under a JSON Schema.
-#[derive(Debug)]
-pub struct JsonPayloads {
-    pub id: Option<i32>,
-    pub validator: Validator,
-}
-
-impl PayloadValidator for JsonPayloads {
-    fn id(&self) -> Option<i32> {
-        self.id
-    }
-
-    fn format(&self) -> Format {
-        Format::Json
-    }
-
-    fn check(&self, payload: &[u8], _message: &[usize]) -> Result<(), Vec<Reason>> {
-        self.validator.check(payload).map(drop)
-    }
-}
-
-/// Payloads of a parsed schema. Avro is decoded whole.
-#[derive(Debug)]
-pub struct SchemaPayloads {
-    pub id: Option<i32>,
-    pub schema: Arc<Schema>,
-}
-
-impl PayloadValidator for SchemaPayloads {
-    fn id(&self) -> Option<i32> {
-        self.id
-    }
-
-    fn format(&self) -> Format {
-        self.schema.format()
-    }
-
-    fn check(&self, payload: &[u8], _message: &[usize]) -> Result<(), Vec<Reason>> {
-        self.schema.validate(payload)
-    }
-}
-
 /// The schemas of the configuration, by subject.
 #[derive(Debug, Default)]
-pub(crate) struct Configured(pub(crate) HashMap<String, Arc<JsonPayloads>>);
+pub(crate) struct Configured(pub(crate) HashMap<String, FoundSchema>);
 
 impl SchemaSource for Configured {
-    fn by_id(&self, id: i32) -> Option<Arc<dyn PayloadValidator>> {
-        let found = self.0.values().find(|schema| schema.id == Some(id))?;
-        Some(found.clone())
+    fn by_id(&self, id: i32) -> Option<FoundSchema> {
+        self.0.values().find(|schema| schema.id == Some(id)).cloned()
     }
 
-    fn by_guid(&self, _guid: Uuid) -> Option<Arc<dyn PayloadValidator>> {
+    fn by_guid(&self, _guid: Uuid) -> Option<FoundSchema> {
         None
     }
 
-    fn latest(&self, subject: &str) -> Option<Arc<dyn PayloadValidator>> {
-        let found = self.0.get(subject)?;
-        Some(found.clone())
+    fn latest(&self, subject: &str) -> Option<FoundSchema> {
+        self.0.get(subject).cloned()
     }
 
     fn is_under(&self, subject: &str, key: SchemaKey) -> bool {
@@ -107,7 +90,7 @@ impl Schemas {
         self.registry.as_deref().into_iter().chain([&self.configured as &dyn SchemaSource])
     }
 
-    pub(crate) fn find(&self, key: SchemaKey) -> Option<Arc<dyn PayloadValidator>> {
+    pub(crate) fn find(&self, key: SchemaKey) -> Option<FoundSchema> {
         self.sources().find_map(|source| match key {
             SchemaKey::Id(id) => source.by_id(id),
             SchemaKey::Guid(guid) => source.by_guid(guid),
@@ -118,12 +101,7 @@ impl Schemas {
         self.sources().any(|source| source.is_under(subject, key))
     }
 
-    /// The subject's latest, and whether the registry has it.
-    pub(crate) fn latest(&self, subject: &str) -> Option<(Arc<dyn PayloadValidator>, bool)> {
-        let registered = self.registry.as_ref().and_then(|registry| registry.latest(subject));
-        match registered {
-            Some(schema) => Some((schema, true)),
-            None => self.configured.latest(subject).map(|schema| (schema, false)),
-        }
+    pub(crate) fn latest(&self, subject: &str) -> Option<FoundSchema> {
+        self.sources().find_map(|source| source.latest(subject))
     }
 }

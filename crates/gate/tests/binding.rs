@@ -7,14 +7,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use common::*;
 use playhouse_gate::{
-    Gate, JsonPayloads, ON_INVALID_SETTING, Origin, PayloadValidator, ProduceError, Produced, Reason, SUBJECT_SETTING,
-    SchemaPayloads, SchemaSource, Stage, VALIDATION_SETTING,
+    FoundSchema, Gate, ON_INVALID_SETTING, Origin, ProduceError, Produced, SUBJECT_SETTING, SchemaSource, Stage,
+    VALIDATION_SETTING,
 };
 use playhouse_log::batch::{BatchBuilder, Compression};
 use playhouse_log::{CleanupPolicy, TopicSettings};
 use playhouse_schema::formats::{Format, Schema};
 use playhouse_schema::wire::{SchemaKey, VALUE_SCHEMA_HEADER, put_path};
-use playhouse_schema::{Fields, Validator};
 use uuid::Uuid;
 
 const PLAYS: &str = "plays";
@@ -22,28 +21,11 @@ const JSON_ID: i32 = 1;
 const AVRO_ID: i32 = 2;
 const OTHER_ID: i32 = 3;
 const PROTOBUF_ID: i32 = 4;
+const UNREADABLE_ID: i32 = 5;
+const PROTOBUF: &str = "syntax = \"proto3\"; message A { string a = 1; message I { message X { sint32 x = 1; } message Y { int32 y = 1; } } }
+    message B { message J {} message K { bool k = 1; } }";
 const AVRO_GUID: Uuid = Uuid::from_u128(0xa);
 const PROTOBUF_GUID: Uuid = Uuid::from_u128(0xb);
-
-/// Takes the payload `path` followed by the path to the message in decimals, which shows what it is handed.
-struct Messages;
-
-impl PayloadValidator for Messages {
-    fn id(&self) -> Option<i32> {
-        Some(PROTOBUF_ID)
-    }
-
-    fn format(&self) -> Format {
-        Format::Protobuf
-    }
-
-    fn check(&self, payload: &[u8], message: &[usize]) -> Result<(), Vec<Reason>> {
-        if payload == format!("path {message:?}").as_bytes() {
-            return Ok(());
-        }
-        Err(vec![Reason::whole("protobuf", "another message")])
-    }
-}
 
 /// `plays-value` has a JSON, an Avro and a Protobuf schema, of which `latest` is the latest; `other-value` a JSON schema.
 struct Registry {
@@ -51,22 +33,20 @@ struct Registry {
 }
 
 impl Registry {
-    fn schema(&self, id: i32) -> Option<Arc<dyn PayloadValidator>> {
-        let json = |id, schema| {
-            let validator = Validator::compile(schema, &Fields::default(), 16).unwrap();
-            Arc::new(JsonPayloads { id: Some(id), validator })
-        };
-        Some(match id {
-            JSON_ID => json(JSON_ID, r#"{"type":"object","required":["user"]}"#),
-            OTHER_ID => json(OTHER_ID, "{}"),
-            PROTOBUF_ID => Arc::new(Messages),
-            AVRO_ID => {
-                let text = r#"{"type":"record","name":"Play","fields":[{"name":"ms","type":"int"}]}"#;
-                let schema = Arc::new(Schema::parse(Format::Avro, text, &[]).unwrap());
-                Arc::new(SchemaPayloads { id: Some(AVRO_ID), schema })
+    fn schema(&self, id: i32) -> Option<FoundSchema> {
+        let (format, text) = match id {
+            JSON_ID => (Format::Json, r#"{"type":"object","required":["user"]}"#),
+            OTHER_ID => (Format::Json, "{}"),
+            PROTOBUF_ID => (Format::Protobuf, PROTOBUF),
+            AVRO_ID => (Format::Avro, r#"{"type":"record","name":"Play","fields":[{"name":"ms","type":"int"}]}"#),
+            UNREADABLE_ID => {
+                let parsed = Err("schema id 5 cannot be read: another version wrote it".to_owned());
+                return Some(FoundSchema { id: Some(id), format: Format::Avro, parsed });
             }
             _ => return None,
-        })
+        };
+        let schema = Schema::parse(format, text, &[]).unwrap();
+        Some(FoundSchema::new(Some(id), Arc::new(schema)))
     }
 
     fn id_of(guid: Uuid) -> Option<i32> {
@@ -75,15 +55,15 @@ impl Registry {
 }
 
 impl SchemaSource for Registry {
-    fn by_id(&self, id: i32) -> Option<Arc<dyn PayloadValidator>> {
+    fn by_id(&self, id: i32) -> Option<FoundSchema> {
         self.schema(id)
     }
 
-    fn by_guid(&self, guid: Uuid) -> Option<Arc<dyn PayloadValidator>> {
+    fn by_guid(&self, guid: Uuid) -> Option<FoundSchema> {
         self.schema(Registry::id_of(guid)?)
     }
 
-    fn latest(&self, subject: &str) -> Option<Arc<dyn PayloadValidator>> {
+    fn latest(&self, subject: &str) -> Option<FoundSchema> {
         if subject == "plays-value" { self.schema(self.latest) } else { None }
     }
 
@@ -98,7 +78,7 @@ impl SchemaSource for Registry {
 
 /// A house with the topic `plays`, which has these settings.
 fn house(latest: i32, settings: &[(&str, &str)]) -> House {
-    let house = House::with_registry(Arc::new(Registry { latest }));
+    let house = House::with_registry(|_| Arc::new(Registry { latest }));
     let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (*name, *value)).collect();
     house.log.create_topic(PLAYS, TopicSettings { partitions: 2, ..TopicSettings::default() }).unwrap();
     set(&house, PLAYS, &settings);
@@ -206,16 +186,29 @@ async fn under_full_a_payload_is_valid_under_the_schema_that_it_names() {
 #[tokio::test]
 async fn the_path_to_a_protobuf_message_stands_behind_the_schemas_name() {
     let house = house(JSON_ID, &[(VALIDATION_SETTING, "full")]);
-    for path in [&[0][..], &[2, 1]] {
-        let mut payload = Vec::new();
-        put_path(path, &mut payload);
-        let payload_only = format!("path {path:?}");
-        payload.extend_from_slice(payload_only.as_bytes());
-        assert_eq!(outcome(&house, prefixed(PROTOBUF_ID, payload)).await, None);
-        let mut sent = headed(PROTOBUF_GUID, payload_only);
-        put_path(path, sent.header.as_mut().unwrap());
-        assert_eq!(outcome(&house, sent).await, None);
+    // A text, and a flag: neither is a message of the other type.
+    for (path, message, other) in
+        [(&[0][..], &b"\x0a\x01x"[..], &b"\x08\x01"[..]), (&[1, 1], b"\x08\x01", b"\x0a\x01x")]
+    {
+        let named = |message: &[u8]| {
+            let mut payload = Vec::new();
+            put_path(path, &mut payload);
+            payload.extend_from_slice(message);
+            prefixed(PROTOBUF_ID, payload)
+        };
+        let headed = |message: &[u8]| {
+            let mut sent = headed(PROTOBUF_GUID, message);
+            put_path(path, sent.header.as_mut().unwrap());
+            sent
+        };
+        assert_eq!(outcome(&house, named(message)).await, None);
+        assert_eq!(outcome(&house, headed(message)).await, None);
+        refused(outcome(&house, named(other)).await, "type", "wire type");
+        refused(outcome(&house, headed(other)).await, "type", "wire type");
     }
+    let mut nowhere = Vec::new();
+    put_path(&[2], &mut nowhere);
+    refused(outcome(&house, prefixed(PROTOBUF_ID, nowhere)).await, "type", "no message type at [2]");
     refused(outcome(&house, prefixed(PROTOBUF_ID, b"\x01")).await, "schema_id", "the path to the Protobuf message");
 }
 
@@ -346,4 +339,11 @@ async fn a_retry_is_no_bad_event_although_its_schema_has_become_stricter() {
     assert!(produce(&house.gate, &batch, Some(0)).await.unwrap().appended.duplicate);
     assert_eq!(house.bad().iter().map(|row| row.place).collect::<Vec<_>>(), [Some((1, 1))]);
     assert_eq!(house.stored(PLAYS, 1).len(), 1);
+}
+
+#[tokio::test]
+async fn under_a_schema_that_cannot_be_read_nothing_is_valid() {
+    let house = house(UNREADABLE_ID, &[(VALIDATION_SETTING, "full")]);
+    refused(outcome(&house, prefixed(UNREADABLE_ID, b"\x02")).await, "schema_id", "another version wrote it");
+    refused(outcome(&house, bare("{}")).await, "schema_id", "are AVRO");
 }

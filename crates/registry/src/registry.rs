@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use playhouse_log::{AppendError, Log};
 use playhouse_schema::formats::Schema;
 use playhouse_schema::registry::{Decision, Limits, ParsedCache, Registered, RegistryError, Rules, State};
+use uuid::Uuid;
 
 use crate::topic::{OpenError, SchemasTopic};
 
@@ -84,6 +85,27 @@ impl Registry {
     /// The hot path: neither a lock nor a copy of the snapshot's counter.
     pub fn schema(&self, id: i32) -> Option<Arc<Registered>> {
         self.published.load().by_id(id).cloned()
+    }
+
+    /// As [`Registry::schema`].
+    pub fn schema_by_guid(&self, guid: Uuid) -> Option<Arc<Registered>> {
+        self.published.load().by_guid(guid).cloned()
+    }
+
+    /// The latest version of a subject that is not deleted. As [`Registry::schema`].
+    pub fn latest(&self, subject: &str) -> Option<Arc<Registered>> {
+        self.published.load().latest(subject).cloned()
+    }
+
+    /// Whether the schema is a version of the subject, deleted or not: data written with it may still come.
+    pub fn is_under(&self, subject: &str, id: i32) -> bool {
+        self.published.load().is_under(subject, id)
+    }
+
+    /// The same of all schemas with that guid: imports may have left several.
+    pub fn guid_is_under(&self, subject: &str, guid: Uuid) -> bool {
+        let snapshot = self.published.load();
+        snapshot.ids_of_guid(guid).iter().any(|id| snapshot.is_under(subject, *id))
     }
 
     /// A registered schema, parsed. The first to ask parses it, which may take a while.

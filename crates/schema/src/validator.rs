@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -13,7 +14,7 @@ use crate::scan::{Break, Scanned, Verdict, scan};
 use crate::{Reason, string_value};
 
 /// Top-level fields to find while scanning.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fields {
     pub key: Option<String>,
     pub id: Option<String>,
@@ -51,7 +52,7 @@ pub enum SchemaError {
 pub struct Validator {
     plan: Plan,
     /// `None` takes any JSON.
-    reference: Option<jsonschema::Validator>,
+    reference: Option<Arc<jsonschema::Validator>>,
     max_depth: usize,
     /// Deeper documents cost the reference too much under this schema.
     affordable_depth: usize,
@@ -105,7 +106,7 @@ impl Validator {
             .map_err(|error| refused(document, &error))?;
         Ok(Validator {
             plan: Plan::compile(Some(schema), fields),
-            reference: Some(reference),
+            reference: Some(Arc::new(reference)),
             max_depth,
             affordable_depth: cost.depth_max,
         })
@@ -115,6 +116,17 @@ impl Validator {
     pub fn any(fields: &Fields, max_depth: usize) -> Validator {
         let max_depth = max_depth.min(DEPTH_MAX);
         Validator { plan: Plan::compile(None, fields), reference: None, max_depth, affordable_depth: max_depth }
+    }
+
+    /// The same schema, for documents in which `fields` are to be found as well, and of at most `max_depth` levels, where that
+    /// is less. Far cheaper than to compile it again.
+    pub fn finding(&self, fields: &Fields, max_depth: usize) -> Validator {
+        Validator {
+            plan: self.plan.finding(fields),
+            reference: self.reference.clone(),
+            max_depth: self.max_depth.min(max_depth),
+            affordable_depth: self.affordable_depth,
+        }
     }
 
     /// Scans the one value that begins at `at` (or behind white space there); more may follow it. Does not look at UTF-8.
@@ -133,10 +145,16 @@ impl Validator {
 
     /// Checks one whole document.
     pub fn check<'a>(&self, raw: &'a [u8]) -> Result<Checked<'a>, Vec<Reason>> {
+        self.check_within(self.max_depth, raw)
+    }
+
+    /// The same with a limit of its own to the levels of nesting, where that is less than the validator's.
+    pub fn check_within<'a>(&self, max_depth: usize, raw: &'a [u8]) -> Result<Checked<'a>, Vec<Reason>> {
         if let Err(error) = std::str::from_utf8(raw) {
             return Err(vec![not_utf8(&error)]);
         }
-        let scanned = self.scan(raw, 0).map_err(|broken| vec![not_json(&broken, 0)])?;
+        let max_depth = self.max_depth.min(max_depth);
+        let scanned = scan(&self.plan, max_depth, raw, 0).map_err(|broken| vec![not_json(&broken, 0)])?;
         if let Some(behind) = raw[scanned.end..].iter().position(|byte| !byte.is_ascii_whitespace()) {
             let broken = Break { at: scanned.end + behind, message: "trailing characters" };
             return Err(vec![not_json(&broken, 0)]);

@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use playhouse_schema::compatibility::incompatibilities;
-use playhouse_schema::formats::{Format, NamedSchema, Schema, SchemaError, message_indexes};
+use playhouse_schema::formats::{Format, NamedSchema, Schema, SchemaError};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -137,22 +137,18 @@ fn message_types_are_counted() {
         "syntax = \"proto3\"; package p; message A { map<string, int32> m = 1; message B { message C { int32 x = 1; } } \
          message D {} } message E { string s = 1; }",
     );
-    for (name, indexes) in
+    for (name, path) in
         [("p.A", vec![0]), ("p.A.B", vec![0, 0]), ("p.A.B.C", vec![0, 0, 0]), ("p.A.D", vec![0, 1]), ("p.E", vec![1])]
     {
-        assert_eq!(schema.message_indexes(name), Some(indexes.clone()), "{name}");
-        assert_eq!(schema.message_name(&indexes).as_deref(), Some(name));
+        assert_eq!(schema.message_path(name), Some(path.clone()), "{name}");
+        assert_eq!(schema.message_name(&path).as_deref(), Some(name));
     }
-    assert_eq!((schema.message_indexes("p.A.MEntry"), schema.message_name(&[2])), (None, None));
-    assert_eq!(message_indexes(b"\x00rest"), Ok((vec![0], &b"rest"[..])));
-    assert_eq!(message_indexes(b"\x04\x02\x00rest"), Ok((vec![1, 0], &b"rest"[..])));
-    for broken in [&b""[..], b"\x04\x02", b"\x01", b"\x02\x01", b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"] {
-        assert!(message_indexes(broken).is_err(), "{broken:?}");
-    }
-    // A payload as clients write it behind the schema's id: indexes first.
+    assert_eq!((schema.message_path("p.A.MEntry"), schema.message_name(&[2])), (None, None));
+    // A payload as clients write it behind the schema's id: the path to the message first.
     assert_eq!(schema.validate(b"\x02\x02\x0a\x01x"), Ok(()));
     assert_eq!(schema.validate(b"\x02\x02\x08\x01").unwrap_err()[0].keyword, "type");
     assert_eq!(schema.validate(b"\x02\x0a").unwrap_err()[0].keyword, "type");
+    assert_eq!(schema.validate(b"\x04\x02").unwrap_err()[0].keyword, "schema_id");
 }
 
 #[test]

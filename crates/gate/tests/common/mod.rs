@@ -65,10 +65,11 @@ impl House {
         House { gate: Gate::new(log.clone(), config, rules()).unwrap(), log, _directory: directory }
     }
 
-    pub fn with_registry(registry: Arc<dyn SchemaSource>) -> House {
+    pub fn with_registry(registry: impl FnOnce(&Log) -> Arc<dyn SchemaSource>) -> House {
         let directory = tempfile::tempdir().unwrap();
         let log = LogConfig { durability: Durability::Os, ..LogConfig::default() };
         let log = Log::open(Arc::new(RealDisk), directory.path(), log).unwrap();
+        let registry = registry(&log);
         let gate = Gate::with_registry(log.clone(), config(), rules(), registry).unwrap();
         House { gate, log, _directory: directory }
     }

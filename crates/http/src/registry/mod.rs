@@ -28,12 +28,14 @@ use axum::{Router, http};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use playhouse_registry::Registry;
+use playhouse_schema::registry::Registered;
 
 use crate::body::BodyLimits;
 use crate::budget::ByteBudget;
 use crate::host;
 
 use self::refusal::Refusal;
+use self::request::Asked;
 
 /// A schema of 1 MiB, most of whose bytes JSON may escape.
 const REQUEST_BYTES_MAX: usize = 4 << 20;
@@ -59,6 +61,15 @@ impl RegistryDoor {
     pub fn new(registry: Arc<Registry>, cluster_id: String, limits: BodyLimits) -> Arc<RegistryDoor> {
         let limits = BodyLimits { compressed_bytes_max: REQUEST_BYTES_MAX, bytes_max: REQUEST_BYTES_MAX, ..limits };
         Arc::new(RegistryDoor { registry, cluster_id, limits, budget: ByteBudget::new(REQUESTS_BYTES_MAX) })
+    }
+
+    /// The text of a schema in the format that is asked for; `None` for the registered one.
+    async fn other_text(&self, asked: &Asked, schema: &Arc<Registered>) -> Result<Option<String>, Refusal> {
+        if !asked.wants_serialized(schema)? {
+            return Ok(None);
+        }
+        let schema = schema.clone();
+        self.ask(move |registry| Ok(registry.parsed(&schema)?.serialized())).await
     }
 
     /// Runs what parses and compares schemas away from the connections.

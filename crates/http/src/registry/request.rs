@@ -96,10 +96,10 @@ impl Asked {
 
     /// `format` asks for another text than the registered one. What Protobuf's clients call `serialized` is nothing else for
     /// other formats.
-    pub(super) fn check_format(&self, schema: &Registered) -> Result<(), Refusal> {
+    pub(super) fn wants_serialized(&self, schema: &Registered) -> Result<bool, Refusal> {
         match self.parameter("format") {
-            None | Some("" | "default") => Ok(()),
-            Some("serialized") if schema.format != Format::Protobuf => Ok(()),
+            None | Some("" | "default") => Ok(false),
+            Some("serialized") => Ok(schema.format == Format::Protobuf),
             Some(other) => {
                 let message = format!("format={other} is not supported for schemas of type {}", schema.format);
                 Err(Refusal::unprocessable(message))

@@ -102,6 +102,11 @@ impl<'a> Shape<'a> {
         }
     }
 
+    /// With the text in another format than the registered one, if there is one.
+    pub(super) fn with_text(self, text: Option<&'a str>) -> Shape<'a> {
+        Shape { schema: text.unwrap_or(self.schema), ..self }
+    }
+
     /// With the highest id there is.
     pub(super) fn with_max_id(self, max_id: Option<i32>) -> Shape<'a> {
         Shape { max_id, ..self }

@@ -36,11 +36,13 @@ pub(super) async fn types() -> Answer {
 pub(super) async fn by_id(State(door): Door, asked: Asked) -> Answer {
     let schema = schema(&door, &asked)?;
     let max_id = asked.flag("fetchMaxId")?.then(|| door.registry.snapshot().id_max());
-    json(&Shape::of(&schema).with_max_id(max_id))
+    let text = door.other_text(&asked, &schema).await?;
+    json(&Shape::of(&schema).with_text(text.as_deref()).with_max_id(max_id))
 }
 
 pub(super) async fn text_by_id(State(door): Door, asked: Asked) -> Answer {
-    text(&schema(&door, &asked)?.text)
+    let schema = schema(&door, &asked)?;
+    text(door.other_text(&asked, &schema).await?.as_ref().unwrap_or(&schema.text))
 }
 
 pub(super) async fn subjects(State(door): Door, asked: Asked) -> Answer {
@@ -59,8 +61,8 @@ pub(super) async fn versions(State(door): Door, asked: Asked) -> Answer {
 pub(super) async fn by_guid(State(door): Door, asked: Asked) -> Answer {
     let snapshot = door.registry.snapshot();
     let schema = guid(&asked).and_then(|guid| snapshot.by_guid(guid)).ok_or_else(|| no_guid(&asked))?;
-    asked.check_format(schema)?;
-    json(&Shape::of(schema))
+    let text = door.other_text(&asked, schema).await?;
+    json(&Shape::of(schema).with_text(text.as_deref()))
 }
 
 pub(super) async fn ids_of_guid(State(door): Door, asked: Asked) -> Answer {
@@ -80,9 +82,7 @@ fn id(asked: &Asked) -> Result<i32, Refusal> {
 
 fn schema(door: &RegistryDoor, asked: &Asked) -> Result<Arc<Registered>, Refusal> {
     let id = id(asked)?;
-    let schema = door.registry.schema(id).ok_or_else(|| RegistryError::SchemaNotFound(id.to_string()))?;
-    asked.check_format(&schema)?;
-    Ok(schema)
+    Ok(door.registry.schema(id).ok_or_else(|| RegistryError::SchemaNotFound(id.to_string()))?)
 }
 
 /// In the order of the names; of one subject, if one is named.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use playhouse_schema::registry::{Place, Shown, VersionSpec};
 
-use super::Door;
 use super::answer::{Answer, json, list as listed, text, write_json};
+use super::refusal::Refusal;
 use super::request::{Asked, read};
 use super::schema::{ACCEPT_UNKNOWN, SchemaBody, Shape};
+use super::{Door, RegistryDoor};
 
 pub(super) async fn list(State(door): Door, asked: Asked) -> Answer {
     let page = asked.page(usize::MAX)?;
@@ -26,8 +27,7 @@ pub(super) async fn lookup(State(door): Door, asked: Asked, request: Request) ->
     let (normalize, accept_unknown) = (asked.flag("normalize")?, accepts_unknown(&request));
     let proposal = read::<SchemaBody>(&door, request).await?.proposal(normalize, accept_unknown)?;
     let found = door.ask(move |registry| Ok(registry.snapshot().lookup(&subject, &proposal, shown)?)).await?;
-    asked.check_format(&found.schema)?;
-    json(&Shape::at(&found))
+    in_format(&door, &asked, &found).await
 }
 
 pub(super) async fn delete(State(door): Door, asked: Asked) -> Answer {
@@ -39,8 +39,7 @@ pub(super) async fn delete(State(door): Door, asked: Asked) -> Answer {
 pub(super) async fn latest_with_metadata(State(door): Door, asked: Asked) -> Answer {
     let wanted: Vec<(&str, &str)> = asked.parameters("key").into_iter().zip(asked.parameters("value")).collect();
     let found = door.registry.snapshot().latest_with_metadata(&asked.subject()?, &wanted, asked.shown()?)?;
-    asked.check_format(&found.schema)?;
-    json(&Shape::at(&found))
+    in_format(&door, &asked, &found).await
 }
 
 pub(super) async fn versions(State(door): Door, asked: Asked) -> Answer {
@@ -56,15 +55,16 @@ pub(super) async fn register(State(door): Door, asked: Asked, request: Request) 
     let of = subject.clone();
     let (outcome, snapshot) = door.registry.change(move |state, rules| state.register(rules, &of, &proposal)).await?;
     let place = snapshot.version(&subject, VersionSpec::Number(outcome.version), Shown::All)?;
-    json(&Shape::at(&place))
+    in_format(&door, &asked, &place).await
 }
 
 pub(super) async fn version(State(door): Door, asked: Asked) -> Answer {
-    json(&Shape::at(&place(&door, &asked)?))
+    in_format(&door, &asked, &place(&door, &asked)?).await
 }
 
 pub(super) async fn version_text(State(door): Door, asked: Asked) -> Answer {
-    text(&place(&door, &asked)?.schema.text)
+    let schema = place(&door, &asked)?.schema;
+    text(door.other_text(&asked, &schema).await?.as_ref().unwrap_or(&schema.text))
 }
 
 pub(super) async fn delete_version(State(door): Door, asked: Asked) -> Answer {
@@ -82,11 +82,15 @@ pub(super) async fn referenced_by(State(door): Door, asked: Asked) -> Answer {
     json(&page.of(ids.into_iter()))
 }
 
-fn place(door: &super::RegistryDoor, asked: &Asked) -> Result<Place, super::Refusal> {
+fn place(door: &RegistryDoor, asked: &Asked) -> Result<Place, Refusal> {
     let shown = if asked.flag("deleted")? { Shown::All } else { Shown::Live };
-    let place = door.registry.snapshot().version(&asked.subject()?, asked.version()?, shown)?;
-    asked.check_format(&place.schema)?;
-    Ok(place)
+    Ok(door.registry.snapshot().version(&asked.subject()?, asked.version()?, shown)?)
+}
+
+/// A version in the format that is asked for.
+async fn in_format(door: &RegistryDoor, asked: &Asked, place: &Place) -> Answer {
+    let text = door.other_text(asked, &place.schema).await?;
+    json(&Shape::at(place).with_text(text.as_deref()))
 }
 
 pub(super) fn accepts_unknown(request: &Request) -> bool {

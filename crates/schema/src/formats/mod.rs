@@ -11,9 +11,9 @@ pub(crate) mod protobuf;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::Reason;
+use crate::wire::{WireError, split_path};
+use crate::{Reason, Validator};
 pub(crate) use node::Node;
-pub use protobuf::{MessageIndexes, message_indexes};
 
 /// Text of a schema, and of everything it refers to.
 pub const SCHEMA_BYTES_MAX: usize = 1 << 20;
@@ -149,27 +149,28 @@ impl Schema {
     }
 
     /// Whether `payload` is one value of this schema, behind the id that a registry's client writes before it: a binary datum of
-    /// Avro, the text of a JSON document, or the message indexes of Protobuf and a message of that type.
+    /// Avro, the text of a JSON document, or the path to a Protobuf message ([`split_path`]) and a message of that type.
     pub fn validate(&self, payload: &[u8]) -> Result<(), Vec<Reason>> {
         match &self.parsed {
             Parsed::Avro(avro) => datum::check(avro, payload).map_err(|reason| vec![reason]),
             Parsed::Json(json) => json.validator.check(payload).map(|_| ()),
             Parsed::Protobuf(_) => {
-                let (indexes, message) = message_indexes(payload).map_err(|reason| vec![reason])?;
-                self.validate_message(&indexes, message)
+                let no_path = |error: WireError| vec![Reason::whole("schema_id", error.to_string())];
+                let (path, message) = split_path(payload).map_err(no_path)?;
+                self.validate_message(&path, message)
             }
         }
     }
 
-    /// The same where the message indexes of Protobuf stand elsewhere, as in a header; other formats have none.
-    pub fn validate_message(&self, indexes: &[usize], payload: &[u8]) -> Result<(), Vec<Reason>> {
+    /// The same where the path to the Protobuf message was read already, or stands in a header; other formats have none.
+    pub fn validate_message(&self, path: &[usize], payload: &[u8]) -> Result<(), Vec<Reason>> {
         match &self.parsed {
-            Parsed::Protobuf(protobuf) => protobuf.check(indexes, payload).map_err(|reason| vec![reason]),
+            Parsed::Protobuf(protobuf) => protobuf.check(path, payload).map_err(|reason| vec![reason]),
             _ => self.validate(payload),
         }
     }
 
-    /// The full name of a message type by its indexes.
+    /// The full name of a message type by the path to it.
     pub fn message_name(&self, indexes: &[usize]) -> Option<String> {
         match &self.parsed {
             Parsed::Protobuf(protobuf) => protobuf.message_name(indexes),
@@ -177,10 +178,26 @@ impl Schema {
         }
     }
 
-    /// The indexes of a message type by its full name.
-    pub fn message_indexes(&self, name: &str) -> Option<MessageIndexes> {
+    /// The path to a message type by its full name.
+    pub fn message_path(&self, name: &str) -> Option<Vec<usize>> {
         match &self.parsed {
-            Parsed::Protobuf(protobuf) => protobuf.message_indexes(name),
+            Parsed::Protobuf(protobuf) => protobuf.message_path(name),
+            _ => None,
+        }
+    }
+
+    /// The validator of a JSON Schema, which has the scanner in front of it.
+    pub fn json_validator(&self) -> Option<&Validator> {
+        match &self.parsed {
+            Parsed::Json(json) => Some(&json.validator),
+            _ => None,
+        }
+    }
+
+    /// A JSON Schema as JSON.
+    pub fn json_text(&self) -> Option<&serde_json::Value> {
+        match &self.parsed {
+            Parsed::Json(json) => Some(json.document.root().ok()?.schema),
             _ => None,
         }
     }

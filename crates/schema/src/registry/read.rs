@@ -129,6 +129,13 @@ impl State {
         found.and_then(|(version, it)| self.place(name, *version, it)).ok_or_else(not_found)
     }
 
+    /// The schema of the newest live version.
+    pub fn latest(&self, subject: &str) -> Option<&Arc<Registered>> {
+        let entry = self.subjects.get(subject)?;
+        let (_, version) = entry.versions.iter().rev().find(|(_, version)| !version.deleted)?;
+        self.by_id(version.id)
+    }
+
     /// The newest live version whose metadata has all of these properties.
     pub fn latest_with_metadata(
         &self,

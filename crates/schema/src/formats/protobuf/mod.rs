@@ -18,8 +18,6 @@ use protox::prost_reflect::{FileDescriptor, MessageDescriptor};
 use super::{NamedSchema, SchemaError};
 use crate::Reason;
 
-pub use wire::{MessageIndexes, message_indexes};
-
 /// The field of a `FileDescriptorProto` that says what stood where in the text.
 const SOURCE_INFO: u64 = 9;
 /// Braces within one another, in options; messages have a bound of their own.
@@ -74,9 +72,9 @@ impl Protobuf {
 
     /// The message types that a client may mean: where a message holds maps, some count the types of their entries among its
     /// types and some do not.
-    fn messages_at(&self, indexes: &[usize]) -> Vec<MessageDescriptor> {
+    fn messages_at(&self, path: &[usize]) -> Vec<MessageDescriptor> {
         let find = |entries: bool| {
-            let (first, rest) = indexes.split_first()?;
+            let (first, rest) = path.split_first()?;
             let mut found = self.file.messages().nth(*first)?;
             for index in rest {
                 let inner = found.child_messages().filter(|message| entries || !message.is_map_entry()).nth(*index);
@@ -89,30 +87,30 @@ impl Protobuf {
         found
     }
 
-    pub(crate) fn message_name(&self, indexes: &[usize]) -> Option<String> {
-        self.messages_at(indexes).first().map(|message| message.full_name().to_owned())
+    pub(crate) fn message_name(&self, path: &[usize]) -> Option<String> {
+        self.messages_at(path).first().map(|message| message.full_name().to_owned())
     }
 
-    pub(crate) fn message_indexes(&self, name: &str) -> Option<Vec<usize>> {
+    pub(crate) fn message_path(&self, name: &str) -> Option<Vec<usize>> {
         let mut message = self.file.parent_pool().get_message_by_name(name)?;
         if message.parent_file() != self.file || message.is_map_entry() {
             return None;
         }
-        let mut indexes = Vec::new();
+        let mut path = Vec::new();
         while let Some(parent) = message.parent_message() {
             let index =
                 parent.child_messages().filter(|inner| !inner.is_map_entry()).position(|other| other == message);
-            indexes.push(index?);
+            path.push(index?);
             message = parent;
         }
-        indexes.push(self.file.messages().position(|other| other == message)?);
-        indexes.reverse();
-        Some(indexes)
+        path.push(self.file.messages().position(|other| other == message)?);
+        path.reverse();
+        Some(path)
     }
 
-    pub(crate) fn check(&self, indexes: &[usize], payload: &[u8]) -> Result<(), Reason> {
-        let mut found = Err(Reason::whole("type", format!("the schema has no message type at {indexes:?}")));
-        for message in self.messages_at(indexes) {
+    pub(crate) fn check(&self, path: &[usize], payload: &[u8]) -> Result<(), Reason> {
+        let mut found = Err(Reason::whole("type", format!("the schema has no message type at {path:?}")));
+        for message in self.messages_at(path) {
             found = wire::check(&message, payload);
             if found.is_ok() {
                 break;

@@ -1,4 +1,4 @@
-//! Payloads: the indexes that say which message type one is of, and whether it is one of that type.
+//! Payloads: whether one is of a message type.
 
 use protox::prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
 
@@ -6,31 +6,6 @@ use crate::Reason;
 
 /// Messages within messages, as protoc's own readers have it.
 const DEPTH_MAX: usize = 100;
-/// Message types within one another.
-const INDEXES_MAX: i64 = 32;
-
-/// Which message type a payload is of: its place in the file, its place in that type, and so on.
-pub type MessageIndexes = Vec<usize>;
-
-/// The indexes before a payload, and what follows them: a count and as many numbers, all as zigzag varints; a count of 0 stands
-/// for the first type.
-pub fn message_indexes(payload: &[u8]) -> Result<(MessageIndexes, &[u8]), Reason> {
-    let broken = || Reason::whole("encoding", "the message indexes are cut short or out of range");
-    let mut reader = Reader { bytes: payload, at: 0 };
-    let mut next = || reader.varint().map(|value| (value >> 1) as i64 ^ -((value & 1) as i64)).ok_or_else(broken);
-    let count = next()?;
-    if !(0..=INDEXES_MAX).contains(&count) {
-        return Err(broken());
-    }
-    let mut indexes = Vec::new();
-    for _ in 0..count {
-        indexes.push(usize::try_from(next()?).map_err(|_| broken())?);
-    }
-    if indexes.is_empty() {
-        indexes.push(0);
-    }
-    Ok((indexes, &payload[reader.at..]))
-}
 
 pub(super) fn check(message: &MessageDescriptor, payload: &[u8]) -> Result<(), Reason> {
     let mut reader = Reader { bytes: payload, at: 0 };
