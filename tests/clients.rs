@@ -91,6 +91,16 @@ fn confluents_registry_client() {
 }
 
 #[test]
+#[ignore = "needs confluent-kafka and grpcio"]
+fn confluents_serializers() {
+    let directory = tempfile::tempdir().unwrap();
+    let playhouse = Playhouse::builder(env!("CARGO_BIN_EXE_playhouse")).data(directory.path()).start();
+    let registry = playhouse.registry().to_string();
+    let outcomes = outcomes("serializers.py", &playhouse.kafka().to_string(), &[registry]);
+    assert!(outcomes.values().all(|outcome| outcome == "ok"), "{outcomes:#?}");
+}
+
+#[test]
 #[ignore = "needs Apache Kafka and confluent-kafka"]
 fn librdkafka() {
     agree("confluent.py", &[]);

@@ -4,8 +4,8 @@ serializers from a producer to a consumer: references, names of subjects, evolut
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import through
 from check import check, equal, name
-from confluent_kafka import Consumer, Producer
 from confluent_kafka.schema_registry import (
     ConfigCompatibilityLevel,
     Metadata,
@@ -151,29 +151,7 @@ def _():
 
 
 def sent_and_read(topic, serializer, deserializer, values):
-    """The values as a consumer has them, after they went through the log."""
-    producer = Producer({"bootstrap.servers": bootstrap})
-    for value in values:
-        headers = []
-        context = SerializationContext(topic, MessageField.VALUE, headers)
-        payload = serializer(value, context)
-        producer.produce(topic, payload, headers=context.headers or None)
-    equal(producer.flush(30), 0)
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": name("group"), "auto.offset.reset": "earliest"})
-    consumer.subscribe([topic])
-    try:
-        messages = []
-        while len(messages) < len(values):
-            found = consumer.consume(len(values), timeout=30)
-            assert found, "the records do not come"
-            messages.extend(message for message in found if message.error() is None)
-    finally:
-        consumer.close()
-    read = []
-    for message in messages:
-        context = SerializationContext(topic, MessageField.VALUE, message.headers())
-        read.append(deserializer(message.value(), context))
-    return sorted(read, key=str)
+    return sorted(through.sent_and_read(bootstrap, topic, serializer, deserializer, values), key=str)
 
 
 @check("avro goes round")
