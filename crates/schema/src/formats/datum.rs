@@ -1,5 +1,5 @@
-//! Whether bytes are one Avro datum of a schema, whole. The work is bounded by the bytes, not by the counts and recursions
-//! that they claim.
+//! Reads one Avro datum of a schema, whole: to know whether it is one, or to show it to a [`Sink`]. The work is bounded by the
+//! bytes, not by the counts and recursions that they claim.
 
 use super::avro::{Avro, Kind, Primitive, Type};
 use crate::Reason;
@@ -9,9 +9,42 @@ const DEPTH_MAX: usize = 127;
 /// Values that take no bytes (null, and what consists of it) are counted against this.
 const EMPTY_VALUES_MAX: usize = 1 << 16;
 
+/// Is shown the values of a datum, in their order.
+pub(super) trait Sink {
+    fn null(&mut self) {}
+    fn boolean(&mut self, _value: bool) {}
+    fn long(&mut self, _value: i64) {}
+    fn float(&mut self, _value: f32) {}
+    fn double(&mut self, _value: f64) {}
+    fn bytes(&mut self, _value: &[u8]) {}
+    fn text(&mut self, _value: &str) {}
+    fn begin_list(&mut self) {}
+    /// Before each item.
+    fn item(&mut self) {}
+    fn end_list(&mut self) {}
+    fn begin_map(&mut self) {}
+    /// Before each value.
+    fn key(&mut self, _key: &str) {}
+    fn end_map(&mut self) {}
+    /// Before the value of a union, which is followed by `end_branch`.
+    fn begin_branch(&mut self, _avro: &Avro, _branch: &Type) {}
+    fn end_branch(&mut self, _branch: &Type) {}
+    /// Whether it takes no more.
+    fn is_full(&self) -> bool {
+        false
+    }
+}
+
+/// For those who want to know only whether it is a datum.
+impl Sink for () {}
+
 pub(crate) fn check(avro: &Avro, payload: &[u8]) -> Result<(), Reason> {
+    read(avro, payload, &mut ())
+}
+
+pub(super) fn read(avro: &Avro, payload: &[u8], sink: &mut impl Sink) -> Result<(), Reason> {
     let steps = EMPTY_VALUES_MAX + 4 * payload.len();
-    let mut decoder = Decoder { avro, rest: payload, whole: payload.len(), steps, path: Vec::new() };
+    let mut decoder = Decoder { avro, sink, rest: payload, whole: payload.len(), steps, path: Vec::new() };
     decoder.value(&avro.root)?;
     match decoder.rest.len() {
         0 => Ok(()),
@@ -19,15 +52,16 @@ pub(crate) fn check(avro: &Avro, payload: &[u8]) -> Result<(), Reason> {
     }
 }
 
-struct Decoder<'a> {
+struct Decoder<'a, S> {
     avro: &'a Avro,
+    sink: &'a mut S,
     rest: &'a [u8],
     whole: usize,
     steps: usize,
     path: Vec<String>,
 }
 
-impl<'a> Decoder<'a> {
+impl<'a, S: Sink> Decoder<'a, S> {
     fn reason(&self, keyword: &str, what: String) -> Reason {
         let path = self.path.iter().map(|step| format!("/{}", step.replace('~', "~0").replace('/', "~1"))).collect();
         let at = self.whole - self.rest.len();
@@ -56,6 +90,12 @@ impl<'a> Decoder<'a> {
             }
             None => self.broken(format!("{count} bytes wanted, {} left", self.rest.len())),
         }
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Reason> {
+        let mut bytes = [0; N];
+        bytes.copy_from_slice(self.take(N)?);
+        Ok(bytes)
     }
 
     /// A zigzag varint.
@@ -90,58 +130,101 @@ impl<'a> Decoder<'a> {
         let Some(steps) = self.steps.checked_sub(1) else {
             return Err(self.reason("size", "more values than their bytes warrant".to_owned()));
         };
+        if self.sink.is_full() {
+            return Err(self.reason("size", "more than can be shown".to_owned()));
+        }
         self.steps = steps;
         let avro = self.avro;
         match schema {
-            Type::Primitive(primitive) => self.primitive(*primitive),
-            Type::Array(items) => self.blocks(|decoder, at| decoder.within(at.to_string(), |inner| inner.value(items))),
-            Type::Map(values) => self.blocks(|decoder, _| {
-                let key = decoder.text()?.to_owned();
-                decoder.within(key, |inner| inner.value(values))
-            }),
+            Type::Primitive(primitive) => self.primitive(*primitive)?,
+            Type::Array(items) => {
+                self.sink.begin_list();
+                self.blocks(|decoder, at| {
+                    decoder.sink.item();
+                    decoder.within(at.to_string(), |inner| inner.value(items))
+                })?;
+                self.sink.end_list();
+            }
+            Type::Map(values) => {
+                self.sink.begin_map();
+                self.blocks(|decoder, _| {
+                    let key = decoder.text()?;
+                    decoder.sink.key(key);
+                    decoder.within(key.to_owned(), |inner| inner.value(values))
+                })?;
+                self.sink.end_map();
+            }
             Type::Union(branches) => {
                 let at = self.long()?;
-                match usize::try_from(at).ok().and_then(|at| branches.get(at)) {
-                    Some(branch) => self.value(branch),
-                    None => self.broken(format!("branch {at} of a union of {}", branches.len())),
-                }
+                let Some(branch) = usize::try_from(at).ok().and_then(|at| branches.get(at)) else {
+                    return self.broken(format!("branch {at} of a union of {}", branches.len()));
+                };
+                self.sink.begin_branch(avro, branch);
+                self.value(branch)?;
+                self.sink.end_branch(branch);
             }
             Type::Named(at) => match &avro.named[*at].kind {
-                Kind::Fixed(size) => self.take(*size).map(|_| ()),
+                Kind::Fixed(size) => {
+                    let bytes = self.take(*size)?;
+                    self.sink.bytes(bytes);
+                }
                 Kind::Enum { symbols, .. } => {
                     let at = self.long()?;
-                    match usize::try_from(at).is_ok_and(|at| at < symbols.len()) {
-                        true => Ok(()),
-                        false => self.broken(format!("symbol {at} of an enum of {}", symbols.len())),
+                    match usize::try_from(at).ok().and_then(|at| symbols.get(at)) {
+                        Some(symbol) => self.sink.text(symbol),
+                        None => return self.broken(format!("symbol {at} of an enum of {}", symbols.len())),
                     }
                 }
-                Kind::Record(fields) => fields
-                    .iter()
-                    .try_for_each(|field| self.within(field.name.clone(), |inner| inner.value(&field.schema))),
+                Kind::Record(fields) => {
+                    self.sink.begin_map();
+                    for field in fields {
+                        self.sink.key(&field.name);
+                        self.within(field.name.clone(), |inner| inner.value(&field.schema))?;
+                    }
+                    self.sink.end_map();
+                }
             },
         }
+        Ok(())
     }
 
     fn primitive(&mut self, primitive: Primitive) -> Result<(), Reason> {
         match primitive {
-            Primitive::Null => Ok(()),
+            Primitive::Null => self.sink.null(),
             Primitive::Boolean => match self.take(1)?[0] {
-                0 | 1 => Ok(()),
-                other => self.broken(format!("the boolean {other}")),
+                bit @ (0 | 1) => self.sink.boolean(bit == 1),
+                other => return self.broken(format!("the boolean {other}")),
             },
             Primitive::Int => {
                 let value = self.long()?;
-                i32::try_from(value).map(|_| ()).or_else(|_| self.broken(format!("{value} is no int")))
+                if i32::try_from(value).is_err() {
+                    return self.broken(format!("{value} is no int"));
+                }
+                self.sink.long(value);
             }
-            Primitive::Long => self.long().map(|_| ()),
-            Primitive::Float => self.take(4).map(|_| ()),
-            Primitive::Double => self.take(8).map(|_| ()),
+            Primitive::Long => {
+                let value = self.long()?;
+                self.sink.long(value);
+            }
+            Primitive::Float => {
+                let bytes = self.array()?;
+                self.sink.float(f32::from_le_bytes(bytes));
+            }
+            Primitive::Double => {
+                let bytes = self.array()?;
+                self.sink.double(f64::from_le_bytes(bytes));
+            }
             Primitive::Bytes => {
                 let length = self.length()?;
-                self.take(length).map(|_| ())
+                let bytes = self.take(length)?;
+                self.sink.bytes(bytes);
             }
-            Primitive::String => self.text().map(|_| ()),
+            Primitive::String => {
+                let text = self.text()?;
+                self.sink.text(text);
+            }
         }
+        Ok(())
     }
 
     /// Blocks of items up to an empty one. A negative count is followed by the block's size in bytes.

@@ -1,8 +1,9 @@
-//! Registered schemas, parsed: their text as a registry stores it, and whether a payload is theirs.
+//! Registered schemas, parsed: their text as a registry stores it, whether a payload is theirs, and payloads as JSON.
 //!
 //! Everything is a pure function of the text and of the texts it refers to; nothing is fetched.
 
 pub(crate) mod avro;
+mod avro_json;
 mod datum;
 pub(crate) mod json;
 mod node;
@@ -11,7 +12,7 @@ pub(crate) mod protobuf;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::wire::{WireError, split_path};
+use crate::wire::{WireError, put_path, split_path};
 use crate::{Reason, Validator};
 pub(crate) use node::Node;
 
@@ -167,6 +168,56 @@ impl Schema {
         match &self.parsed {
             Parsed::Protobuf(protobuf) => protobuf.check(path, payload).map_err(|reason| vec![reason]),
             _ => self.validate(payload),
+        }
+    }
+
+    /// A payload as JSON of at most about `bytes_max`: that of Avro and Protobuf in their own mappings. `path` leads to the
+    /// Protobuf message, and is empty for other formats.
+    pub fn to_json(&self, path: &[usize], payload: &[u8], bytes_max: usize) -> Result<String, Reason> {
+        match &self.parsed {
+            Parsed::Avro(avro) => avro_json::to_json(avro, payload, bytes_max),
+            Parsed::Protobuf(protobuf) => protobuf.to_json(path, payload, bytes_max),
+            Parsed::Json(_) => {
+                let text = std::str::from_utf8(payload).map_err(|error| crate::not_utf8(&error))?;
+                match serde_json::from_str::<&serde_json::value::RawValue>(text) {
+                    Ok(_) if text.len() <= bytes_max => Ok(text.to_owned()),
+                    Ok(_) => Err(Reason::whole("size", "more than can be shown")),
+                    Err(error) => Err(Reason::whole("json", error.to_string())),
+                }
+            }
+        }
+    }
+
+    /// Appends the payload that a JSON value stands for, as [`Schema::validate`] takes it. That of Protobuf is of the file's
+    /// first message type.
+    pub fn from_json(&self, json: &str, out: &mut Vec<u8>) -> Result<(), Vec<Reason>> {
+        match &self.parsed {
+            Parsed::Avro(avro) => {
+                let value = serde_json::from_str(json).map_err(|error| vec![Reason::whole("json", error.to_string())])?;
+                avro_json::from_json(avro, &value, out).map_err(|reason| vec![reason])
+            }
+            Parsed::Json(schema) => {
+                schema.validator.check(json.as_bytes())?;
+                out.extend_from_slice(json.as_bytes());
+                Ok(())
+            }
+            Parsed::Protobuf(protobuf) => {
+                put_path(&[0], out);
+                protobuf.from_json(json, out).map_err(|reason| vec![reason])
+            }
+        }
+    }
+
+    /// What the schema calls the thing that it describes: the full name of a named type of Avro or of the first message type of
+    /// a Protobuf file, the title of a JSON Schema.
+    pub fn record_name(&self) -> Option<String> {
+        match &self.parsed {
+            Parsed::Avro(avro) => match avro.root {
+                avro::Type::Named(at) => Some(avro.named[at].full()),
+                _ => None,
+            },
+            Parsed::Json(_) => Some(self.json_text()?.get("title")?.as_str()?.to_owned()),
+            Parsed::Protobuf(protobuf) => Some(protobuf.first()?.full_name().to_owned()),
         }
     }
 

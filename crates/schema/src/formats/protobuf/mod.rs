@@ -1,8 +1,10 @@
 //! Protobuf schemas: a `.proto` file, proto2 or proto3, and the files that it imports; or a serialized `FileDescriptorProto` in
 //! base64, as Python's client registers it.
 //!
-//! `print` writes the text a registry keeps, `known` has what may be imported without being registered, `wire` checks payloads.
+//! `print` writes the text a registry keeps, `known` has what may be imported without being registered, `wire` checks payloads,
+//! `json` shows and reads them as JSON.
 
+mod json;
 mod known;
 mod literal;
 mod print;
@@ -106,6 +108,31 @@ impl Protobuf {
         path.push(self.file.messages().position(|other| other == message)?);
         path.reverse();
         Some(path)
+    }
+
+    /// The message type that a file is taken for where nobody says which: its first.
+    pub(crate) fn first(&self) -> Option<MessageDescriptor> {
+        self.file.messages().next()
+    }
+
+    pub(crate) fn to_json(&self, path: &[usize], payload: &[u8], bytes_max: usize) -> Result<String, Reason> {
+        let mut found = Err(Reason::whole("type", format!("the schema has no message type at {path:?}")));
+        for message in self.messages_at(path) {
+            found = wire::check(&message, payload).and_then(|()| json::to_json(&message, payload, bytes_max));
+            if found.is_ok() {
+                break;
+            }
+        }
+        found
+    }
+
+    /// Appends a message of the first type.
+    pub(crate) fn from_json(&self, json: &str, out: &mut Vec<u8>) -> Result<(), Reason> {
+        let first = self.first().ok_or_else(|| Reason::whole("type", "the schema has no message type"))?;
+        let start = out.len();
+        json::from_json(&first, json, out)?;
+        // JSON may leave out what is required.
+        wire::check(&first, &out[start..])
     }
 
     pub(crate) fn check(&self, path: &[usize], payload: &[u8]) -> Result<(), Reason> {
