@@ -79,6 +79,16 @@ fn curl_and_the_rest_proxy() {
     assert!(outcomes.values().all(|outcome| outcome == "ok"), "{outcomes:#?}");
 }
 
+#[test]
+#[ignore = "needs curl and confluent-kafka"]
+fn curl_and_the_rest_proxy_with_schemas() {
+    let directory = tempfile::tempdir().unwrap();
+    let playhouse = Playhouse::builder(env!("CARGO_BIN_EXE_playhouse")).data(directory.path()).start();
+    let more = [playhouse.registry().to_string(), playhouse.kafka().to_string()];
+    let outcomes = outcomes("rest_proxy_schemas.py", &playhouse.rest_proxy().to_string(), &more);
+    assert!(outcomes.values().all(|outcome| outcome == "ok"), "{outcomes:#?}");
+}
+
 /// Nor has this: Apache Kafka has no registry.
 #[test]
 #[ignore = "needs confluent-kafka"]

@@ -18,8 +18,9 @@ const ALLOWED: [(&str, &[&str]); 15] = [
     ("playhouse-query", &["playhouse-engine", "playhouse-gate", "playhouse-log"]),
     ("playhouse-http", &["playhouse-gate", "playhouse-log", "playhouse-registry", "playhouse-schema"]),
     ("playhouse-grpc", &["playhouse-gate"]),
-    // A client of whatever brokers, so it knows neither gate nor log; bodies and connections within limits are `http`'s.
-    ("playhouse-proxy", &["playhouse-client", "playhouse-http"]),
+    // A client of whatever brokers, so it knows neither gate nor log; bodies and connections within limits are `http`'s, and
+    // data with schemas goes by the registry, which a broker has not.
+    ("playhouse-proxy", &["playhouse-client", "playhouse-http", "playhouse-registry", "playhouse-schema"]),
     ("playhouse-generate", &[]),
     // The black box: it knows sockets and processes only.
     ("playhouse-testkit", &[]),

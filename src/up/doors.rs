@@ -139,7 +139,8 @@ impl Listeners {
 
         let address = self.rest_proxy.local_addr()?;
         let brokers = reachable(kafka_address).to_string();
-        let proxy = playhouse_proxy::serve(self.rest_proxy, brokers, config.rest_proxy.server.clone(), stop.clone());
+        let (registry, server) = (house.registry.clone(), config.rest_proxy.server.clone());
+        let proxy = playhouse_proxy::serve(self.rest_proxy, brokers, registry, server, stop.clone());
         doors.tasks.spawn(async move {
             if let Err(error) = proxy.await {
                 tracing::error!("the REST proxy failed: {error}");

@@ -3,11 +3,11 @@ Confluent REST Proxy (versions 2 and 3), with only addresses, ids and offsets fi
 
 import base64
 import json
-import subprocess
 import sys
 import tempfile
 
-from check import check, equal, name, until
+from check import check, equal, name
+from rest_proxy_curl import Curl
 
 address = sys.argv[1]
 V2 = "application/vnd.kafka.v2+json"
@@ -16,59 +16,8 @@ BINARY_V2 = "application/vnd.kafka.binary.v2+json"
 JSON = "application/json"
 
 
-class Answer:
-    def __init__(self, status, media, body):
-        self.status, self.media, self.text = status, media, body
-
-    @property
-    def json(self):
-        return json.loads(self.text)
-
-
-def curl(method, path, body=None, media=None, accept=None, *more):
-    """One request; the path may be a whole URI."""
-    uri = path if path.startswith("http://") else f"http://{address}{path}"
-    command = ["curl", "-sS", "--max-time", "60", "-X", method, "-o", "-", "-w", "\n%{http_code} %{content_type}", *more]
-    if media:
-        command += ["-H", f"Content-Type: {media}"]
-    if accept:
-        command += ["-H", f"Accept: {accept}"]
-    if body is not None:
-        command += ["--data-binary", body if isinstance(body, str) else json.dumps(body)]
-    printed = subprocess.run(command + [uri], capture_output=True, check=True, text=True).stdout
-    text, _, last = printed.rpartition("\n")
-    status, _, media = last.partition(" ")
-    return Answer(int(status), media, text)
-
-
-def refused(answer, status, code):
-    equal((answer.status, answer.json["error_code"]), (status, code))
-    equal(set(answer.json), {"error_code", "message"})
-
-
-def nothing(answer):
-    equal((answer.status, answer.text), (204, ""))
-
-
-def made(topic, partitions):
-    cluster = curl("GET", "/v3/clusters").json["data"][0]["cluster_id"]
-    body = {"topic_name": topic, "partitions_count": partitions}
-    equal(curl("POST", f"/v3/clusters/{cluster}/topics", body, JSON).status, 201)
-    return f"/v3/clusters/{cluster}/topics/{topic}"
-
-
-def read(base, accept, count):
-    """Records of reads until there are so many."""
-    records = []
-
-    def enough():
-        answer = curl("GET", f"{base}/records?timeout=1000&max_bytes=300000", accept=accept)
-        equal((answer.status, answer.media), (200, accept))
-        records.extend(answer.json)
-        return len(records) >= count
-
-    until(enough)
-    return records
+curl = Curl(address)
+refused, nothing, made, read = curl.refused, curl.nothing, curl.made, curl.read
 
 
 @check("topics and partitions")

@@ -3,13 +3,13 @@
 //! - `v2`: `/topics`, `/consumers`, `/brokers`: producing, reading as a member of a consumer group;
 //! - `v3`: `/v3/clusters`: topics, partitions, settings, records as a stream;
 //! - `consumers`: what is kept between requests of those who read;
-//! - `media`, `formats`: content types, and keys and values between JSON and bytes (`formats/schemas.rs` is the seam to
-//!   a schema registry);
+//! - `media`, `formats`: content types, and keys and values between JSON and bytes (`formats/schemas.rs` has those with a
+//!   schema of the registry);
 //! - `brokers`: connections lent to one request at a time; `produce`: records on their way;
 //! - `request`, `error`: bodies within limits, and `{"error_code", "message"}`.
 //!
-//! It speaks to brokers by `playhouse-client` only, over sockets, so it knows nothing of Playhouse's log, gate, schemas
-//! or SQL; what a broker refuses, it passes on.
+//! It speaks to brokers by `playhouse-client` only, over sockets, so it knows nothing of Playhouse's log, gate or SQL; what a
+//! broker refuses, it passes on. Schemas it has from the registry of this process.
 
 mod brokers;
 mod consumers;
@@ -30,6 +30,7 @@ use axum::extract::Request;
 use axum::http::{StatusCode, Uri};
 use playhouse_http::this_machine_only;
 use playhouse_http::{BodyLimits, ByteBudget, ServeOptions};
+use playhouse_registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower::{ServiceExt, service_fn};
@@ -37,6 +38,7 @@ use tower::{ServiceExt, service_fn};
 use crate::brokers::Brokers;
 use crate::consumers::Consumers;
 use crate::error::ApiError;
+use crate::formats::schemas::Schemas;
 
 #[derive(Debug, Clone)]
 pub struct ProxyConfig {
@@ -74,6 +76,7 @@ impl Default for ProxyConfig {
 pub(crate) struct Proxy {
     brokers: Arc<Brokers>,
     consumers: Consumers,
+    schemas: Schemas,
     records_bytes_max: usize,
     bound: SocketAddr,
     budget: Arc<ByteBudget>,
@@ -84,6 +87,7 @@ pub(crate) struct Proxy {
 pub async fn serve(
     listener: TcpListener,
     bootstrap: String,
+    registry: Arc<Registry>,
     config: ProxyConfig,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
@@ -93,6 +97,7 @@ pub async fn serve(
     let proxy = Arc::new(Proxy {
         consumers: Consumers::new(brokers.clone(), config.consumers_max, config.consumer_idle_timeout),
         brokers,
+        schemas: Schemas::new(registry),
         records_bytes_max: config.records_bytes_max,
         bound,
         budget: ByteBudget::new(config.memory_bytes),

@@ -208,7 +208,9 @@ fn brokers_may_come_later_and_go() {
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
     let proxy = listener.local_addr().unwrap();
     let stop = tokio_util::sync::CancellationToken::new();
-    runtime.spawn(playhouse_proxy::serve(listener, nobody.to_string(), ProxyConfig::default(), stop.clone()));
+    let directory = tempfile::tempdir().unwrap();
+    let (_log, registry, _gate) = support::open_gate(directory.path());
+    runtime.spawn(playhouse_proxy::serve(listener, nobody.to_string(), registry, ProxyConfig::default(), stop.clone()));
     let answer: support::Answer = playhouse_testkit::http::get(proxy, "/topics").unwrap().into();
     answer.refused(500, 50003);
     stop.cancel();

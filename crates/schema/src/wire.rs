@@ -10,6 +10,8 @@ use std::fmt;
 
 use uuid::Uuid;
 
+/// The header that names the schema of a record's key.
+pub const KEY_SCHEMA_HEADER: &str = "__key_schema_id";
 /// The header that names the schema of a record's value.
 pub const VALUE_SCHEMA_HEADER: &str = "__value_schema_id";
 

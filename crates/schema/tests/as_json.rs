@@ -115,7 +115,10 @@ fn protobuf_is_written_as_its_documentation_says() {
         "at": "2025-08-31T12:00:00Z", "quality": "HIGH", "take": 0
     });
     let payload = bytes(&schema, &whole).unwrap();
-    assert_eq!(schema.to_json(&[0], &payload[1..], SHOWN_MAX).map(|it| serde_json::from_str::<Value>(&it).unwrap()), Ok(whole));
+    assert_eq!(
+        schema.to_json(&[0], &payload[1..], SHOWN_MAX).map(|it| serde_json::from_str::<Value>(&it).unwrap()),
+        Ok(whole)
+    );
     // Fields by the names that the file has, numbers as numbers, and what is not set.
     let payload = bytes(&schema, json!({"user_name": "u", "position": 7})).unwrap();
     assert_eq!(payload, b"\x00\x0a\x01u\x10\x07");
@@ -163,7 +166,8 @@ fn what_is_shown_is_bounded() {
     assert_eq!(array.to_json(&[], payload, SHOWN_MAX).unwrap_err().keyword, "size");
 
     let fields: String = (1..=200).map(|at| format!("string a_rather_long_name_{at} = {at};")).collect();
-    let message = protobuf(&format!("syntax = \"proto3\"; message L {{ repeated M all = 1; }} message M {{ {fields} }}"));
+    let message =
+        protobuf(&format!("syntax = \"proto3\"; message L {{ repeated M all = 1; }} message M {{ {fields} }}"));
     let payload = b"\x0a\x00".repeat(1000);
     assert_eq!(message.to_json(&[0], &payload, SHOWN_MAX).unwrap_err().keyword, "size");
     let json = Schema::parse(Format::Json, "true", &[]).unwrap();

@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 
 use super::topics::index;
 use crate::error::{Api, ApiError};
-use crate::formats::schemas::{self, SchemaError};
-use crate::formats::{FormatError, decode};
+use crate::formats::schemas::{Bound, Named, SchemaError, Schemas, registered_as};
+use crate::formats::{FormatError, Way, decode};
 use crate::media::Format;
 use crate::produce::{Missing, send};
 use crate::request::{json as answer, now_ms, parse, whole};
@@ -69,36 +69,74 @@ async fn produce(proxy: &Proxy, topic: &str, partition: Option<i32>, request: Re
     let media = media::accepted(request.headers()).map_err(ApiError::closing)?;
     let format = media::of_body(request.headers())?;
     let (_, body) = whole(proxy, request).await?;
-    let records = records(parse(&body.bytes)?, format, partition)?;
+    let mut body: Body<'_> = parse(&body.bytes)?;
+    let bound = bind(&proxy.schemas, topic, format, &mut body).await.map_err(|error| schema(&error))?;
+    let records = records(body, format, partition, &bound)?;
     let sent = send(&proxy.brokers, topic, &records, Missing::MayBeMade).await;
     let offsets: Vec<Value> = sent.map_err(|error| error.api(Api::V2))?.iter().map(entry).collect();
-    Ok(answer(media, &json!({"offsets": offsets, "key_schema_id": null, "value_schema_id": null})))
+    let [key, value] = [&bound.key, &bound.value].map(|bound| bound.as_ref().map(|bound| bound.id));
+    Ok(answer(media, &json!({"offsets": offsets, "key_schema_id": key, "value_schema_id": value})))
 }
 
-fn records(body: Body<'_>, format: Format, partition: Option<i32>) -> Result<Vec<Outgoing>, ApiError> {
+/// The schemas of the keys and of the values, in formats that take them.
+#[derive(Debug, Default)]
+struct Schemata {
+    key: Option<Bound>,
+    value: Option<Bound>,
+}
+
+/// Finds the schemas, or registers them under the topic's subjects. Takes their texts out of the body.
+async fn bind(schemas: &Schemas, topic: &str, format: Format, body: &mut Body<'_>) -> Result<Schemata, SchemaError> {
+    let mut bound = Schemata::default();
+    let Some(format) = registered_as(format) else { return Ok(bound) };
+    let named = |text: &mut Option<String>, id: Option<i32>| match (text.take(), id) {
+        (Some(_), Some(_)) => Err(SchemaError::Both),
+        (Some(text), None) => Ok(Some(Named::Text(format, text))),
+        (None, id) => Ok(id.map(Named::Id)),
+    };
+    let key = named(&mut body.key_schema, body.key_schema_id)?;
+    let value = named(&mut body.value_schema, body.value_schema_id)?;
+    let records = body.records.as_deref().unwrap_or_default();
+    // Nothing is registered before all is there that has to be.
+    if key.is_none() && records.iter().any(|record| record.key.is_some()) {
+        return Err(SchemaError::KeySchemaMissing);
+    }
+    if value.is_none() && records.iter().any(|record| record.value.is_some()) {
+        return Err(SchemaError::ValueSchemaMissing);
+    }
+    if let Some(named) = key {
+        bound.key = Some(schemas.bind(&format!("{topic}-key"), named).await?.of(format)?);
+    }
+    if let Some(named) = value {
+        bound.value = Some(schemas.bind(&format!("{topic}-value"), named).await?.of(format)?);
+    }
+    Ok(bound)
+}
+
+fn records(
+    body: Body<'_>,
+    format: Format,
+    partition: Option<i32>,
+    bound: &Schemata,
+) -> Result<Vec<Outgoing>, ApiError> {
     let records = body.records.unwrap_or_default();
     if records.is_empty() {
         return Err(ApiError::unprocessable(422, "records may not be empty"));
     }
-    let named = schemas::Named {
-        key: body.key_schema.is_some() || body.key_schema_id.is_some(),
-        value: body.value_schema.is_some() || body.value_schema_id.is_some(),
-    };
-    let has_keys = records.iter().any(|record| record.key.is_some());
-    let has_values = records.iter().any(|record| record.value.is_some());
-    schemas::check(format, named, has_keys, has_values).map_err(|error| schema(&error))?;
+    let plain = if format == Format::Json { Way::Json } else { Way::Binary };
+    let [key_way, value_way] = [&bound.key, &bound.value].map(|bound| bound.as_ref().map_or(plain, Way::Schema));
     let timestamp_ms = now_ms();
     let record = |(at, record): (usize, Record<'_>)| {
         if partition.is_some() && record.partition.is_some() {
             let reason = format!("records[{at}].partition is not taken here: the path names the partition");
             return Err(ApiError::unprocessable(422, reason));
         }
-        let bytes = |what: &str, data| decode(format, data).map_err(|error| wrong(at, what, &error));
+        let bytes = |what: &str, way, data| decode(way, data).map_err(|error| wrong(at, what, &error));
         Ok(Outgoing {
             partition: partition.or(record.partition),
             timestamp_ms,
-            key: bytes("key", record.key)?,
-            value: bytes("value", record.value)?,
+            key: bytes("key", key_way, record.key)?,
+            value: bytes("value", value_way, record.value)?,
             headers: Vec::new(),
         })
     };
@@ -106,14 +144,11 @@ fn records(body: Body<'_>, format: Format, partition: Option<i32>) -> Result<Vec
 }
 
 fn wrong(at: usize, what: &str, error: &FormatError) -> ApiError {
-    match error {
-        FormatError::Schema(error) => schema(error),
-        _ => ApiError::unprocessable(42203, format!("records[{at}].{what}: {error}")),
-    }
+    ApiError::unprocessable(42203, format!("records[{at}].{what}: {error}"))
 }
 
 fn schema(error: &SchemaError) -> ApiError {
-    ApiError::unprocessable(error.code(), error.to_string())
+    error.api(error.to_string())
 }
 
 fn entry(outcome: &Result<Placed, Error>) -> Value {
@@ -134,7 +169,12 @@ mod tests {
     use super::*;
 
     fn of(format: Format, partition: Option<i32>, body: &str) -> Result<Vec<Outgoing>, (u16, u32, String)> {
-        let parsed = parse(body.as_bytes()).and_then(|body| records(body, format, partition));
+        let schemas = Schemas::none();
+        let parsed = parse(body.as_bytes()).and_then(|mut body| {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let bound = runtime.block_on(bind(&schemas, "topic", format, &mut body)).map_err(|error| schema(&error))?;
+            records(body, format, partition, &bound)
+        });
         parsed.map_err(|error| (error.status.as_u16(), error.code, error.message))
     }
 

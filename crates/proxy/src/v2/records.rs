@@ -14,8 +14,15 @@ use serde::{Deserialize, Serialize};
 use super::consumers::{Named, enter, refused};
 use crate::consumers::{ReadLimits, TIMEOUT_MAX};
 use crate::error::ApiError;
-use crate::formats::{FormatError, Shown, encode_key, encode_value};
+use playhouse_schema::wire::{KEY_SCHEMA_HEADER, VALUE_SCHEMA_HEADER};
+
+use crate::formats::{FormatError, Showing, Shown};
 use crate::{Proxy, media};
+
+/// What is made of a schema's data may be so many times what is read at once.
+const SHOWN_MAX: usize = 4;
+/// As values by themselves, and in the answer.
+const COPIES: usize = 2;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Wanted {
@@ -53,12 +60,25 @@ pub(super) async fn read(
     let mut lease = proxy.budget.lease();
     let read = consumer.read(limits, &mut lease).await.map_err(|error| refused(&error))?;
     let mut shown = Vec::with_capacity(read.records.len());
+    let mut room = proxy.records_bytes_max.saturating_mul(SHOWN_MAX);
     for (topic, it) in &read.records {
+        let showing = Showing { format, schemas: &proxy.schemas, bytes_max: room };
+        let header = |wanted: &str| {
+            let found = it.headers.iter().rev().find(|(name, _)| name == wanted);
+            found.map(|(_, value)| value.as_deref().unwrap_or_default())
+        };
         let show = || -> Result<_, FormatError> {
-            Ok((encode_key(format, it.key.as_deref())?, encode_value(format, it.value.as_deref())?))
+            let key = showing.key(it.key.as_deref(), header(KEY_SCHEMA_HEADER))?;
+            Ok((key, showing.value(it.value.as_deref(), header(VALUE_SCHEMA_HEADER))?))
         };
         match show() {
             Ok((key, value)) => {
+                let made = [&key, &value].into_iter().flatten().map(Shown::bytes).sum();
+                // What is made of data may be far larger; that of the first record has to do.
+                if format.needs_schema() && lease.hold(COPIES * made).is_err() && !shown.is_empty() {
+                    break;
+                }
+                room = room.saturating_sub(made);
                 shown.push(Record { topic, key, value, partition: it.partition, offset: it.offset });
             }
             Err(error) if shown.is_empty() => {

@@ -4,6 +4,7 @@
 
 mod brokers;
 mod configs;
+mod data;
 mod records;
 mod split;
 mod topics;

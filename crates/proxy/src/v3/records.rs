@@ -25,11 +25,11 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::data::{self, Data, Part, Side};
 use super::open;
 use super::split::{SplitError, Splitter};
 use crate::error::{Api, ApiError};
-use crate::formats::{FormatError, decode};
-use crate::media::Format;
+use crate::formats::schemas::Schemas;
 use crate::produce::{Missing, SendError, send};
 use crate::request::now_ms;
 use crate::{Proxy, media};
@@ -62,21 +62,6 @@ struct Header {
     name: String,
     #[serde(default)]
     value: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Data<'a> {
-    #[serde(default)]
-    r#type: Option<String>,
-    #[serde(borrow, default)]
-    data: Option<&'a RawValue>,
-}
-
-/// What a record's report says of its key or value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Part {
-    kind: &'static str,
-    size: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -190,7 +175,7 @@ impl Stream {
             // What is no JSON makes it doubtful where the next record begins.
             let mut taken = Vec::with_capacity(objects.len());
             for object in &objects {
-                match take(object) {
+                match take(&self.proxy.schemas, &self.topic, object).await {
                     Err(error) if error.code == 400 && !is_json(object) => {
                         end = Some(error);
                         break;
@@ -269,7 +254,7 @@ impl Stream {
     }
 
     fn report(&self, placed: Placed, timestamp_ms: i64, key: Option<Part>, value: Option<Part>) -> Value {
-        let part = |part: Option<Part>| part.map(|part| json!({"type": part.kind, "size": part.size}));
+        let part = |part: Option<Part>| part.map(|part| part.json());
         let timestamp = DateTime::<Utc>::from_timestamp_millis(timestamp_ms);
         json!({
             "error_code": 200,
@@ -310,7 +295,7 @@ fn is_json(object: &[u8]) -> bool {
     serde_json::from_slice::<&RawValue>(object).is_ok()
 }
 
-fn take(object: &[u8]) -> Result<Taken, ApiError> {
+async fn take(schemas: &Schemas, topic: &str, object: &[u8]) -> Result<Taken, ApiError> {
     let record: Record<'_> = serde_json::from_slice(object).map_err(|error| ApiError::malformed(error.to_string()))?;
     let timestamp_ms = match &record.timestamp {
         None => now_ms(),
@@ -325,54 +310,26 @@ fn take(object: &[u8]) -> Result<Taken, ApiError> {
             .map_err(|error| ApiError::malformed(format!("header {name:?} is not base64: {error}")))
     });
     let headers = headers.collect::<Result<Vec<_>, _>>()?;
-    let (key, key_part) = part("key", record.key.as_ref())?;
-    let (value, value_part) = part("value", record.value.as_ref())?;
+    let (key, key_part) = data::bytes(schemas, topic, Side::Key, record.key).await?;
+    let (value, value_part) = data::bytes(schemas, topic, Side::Value, record.value).await?;
     let record = Outgoing { partition: record.partition_id, timestamp_ms, key, value, headers };
     Ok(Taken { record, key: key_part, value: value_part })
-}
-
-fn part(what: &str, data: Option<&Data<'_>>) -> Result<(Option<Vec<u8>>, Option<Part>), ApiError> {
-    let Some(Data { r#type: kind, data }) = data else { return Ok((None, None)) };
-    let wrong = |error: FormatError| match &error {
-        FormatError::Schema(schema) => ApiError::unprocessable(schema.code(), format!("{what}: {error}")),
-        _ => ApiError::malformed(format!("{what}: {error}")),
-    };
-    let data = data.filter(|data| data.get() != "null");
-    let (kind, bytes) = match kind.as_deref() {
-        Some("BINARY") => ("BINARY", decode(Format::Binary, data).map_err(wrong)?),
-        Some("JSON") => ("JSON", decode(Format::Json, data).map_err(wrong)?),
-        Some("STRING") => {
-            let text = data.map(|data| serde_json::from_str::<String>(data.get())).transpose();
-            let text = text.map_err(|error| ApiError::malformed(format!("{what}: {error}")))?;
-            ("STRING", text.map(String::into_bytes))
-        }
-        Some("AVRO") => ("AVRO", decode(Format::Avro, data).map_err(wrong)?),
-        Some("PROTOBUF") => ("PROTOBUF", decode(Format::Protobuf, data).map_err(wrong)?),
-        Some("JSONSCHEMA") => ("JSONSCHEMA", decode(Format::JsonSchema, data).map_err(wrong)?),
-        Some(other) => {
-            let kinds = "BINARY, JSON, STRING, AVRO, JSONSCHEMA or PROTOBUF";
-            return Err(ApiError::malformed(format!("{what}: type {other:?} is none of {kinds}")));
-        }
-        // Of a schema, whichever kind that has.
-        None => match data {
-            None => return Ok((None, None)),
-            Some(data) => ("AVRO", decode(Format::Avro, Some(data)).map_err(wrong)?),
-        },
-    };
-    let size = bytes.as_ref().map_or(0, Vec::len);
-    Ok((bytes, Some(Part { kind, size })))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_record_is_taken_apart() {
+    async fn of(object: &[u8]) -> Result<Taken, ApiError> {
+        take(&Schemas::none(), "topic", object).await
+    }
+
+    #[tokio::test]
+    async fn a_record_is_taken_apart() {
         let object = br#"{"partition_id":1,"headers":[{"name":"Header-1","value":"SGVhZGVyLTE="},{"name":"empty"}],
             "key":{"type":"BINARY","data":"Zm9vYmFy"},"value":{"type":"JSON","data":{"a": 1.0}},
             "timestamp":"2021-02-05T19:14:42Z"}"#;
-        let taken = take(object).unwrap();
+        let taken = of(object).await.unwrap();
         let expected = Outgoing {
             partition: Some(1),
             timestamp_ms: 1_612_552_482_000,
@@ -381,22 +338,22 @@ mod tests {
             headers: vec![("Header-1".to_owned(), b"Header-1".to_vec()), ("empty".to_owned(), Vec::new())],
         };
         assert_eq!(taken.record, expected);
-        assert_eq!(taken.key, Some(Part { kind: "BINARY", size: 6 }));
-        assert_eq!(taken.value, Some(Part { kind: "JSON", size: 10 }));
+        assert_eq!(taken.key, Some(Part { kind: "BINARY", size: 6, schema: None }));
+        assert_eq!(taken.value, Some(Part { kind: "JSON", size: 10, schema: None }));
     }
 
-    #[test]
-    fn what_is_left_out_or_null_is_nothing() {
+    #[tokio::test]
+    async fn what_is_left_out_or_null_is_nothing() {
         for object in ["{}", r#"{"key":null,"value":{"data":null}}"#] {
-            let taken = take(object.as_bytes()).unwrap();
+            let taken = of(object.as_bytes()).await.unwrap();
             assert_eq!((taken.record.key, taken.record.value, taken.key, taken.value), (None, None, None, None));
         }
-        let taken = take(br#"{"value":{"type":"STRING","data":"text"}}"#).unwrap();
+        let taken = of(br#"{"value":{"type":"STRING","data":"text"}}"#).await.unwrap();
         assert_eq!(taken.record.value.as_deref(), Some(&b"text"[..]));
     }
 
-    #[test]
-    fn what_is_wrong_is_told() {
+    #[tokio::test]
+    async fn what_is_wrong_is_told() {
         for (object, code) in [
             (r#"{"value":{"type":"BINARY","data":"?"}}"#, 400),
             (r#"{"value":{"type":"XML","data":"?"}}"#, 400),
@@ -404,10 +361,22 @@ mod tests {
             (r#"{"vaule":{}}"#, 400),
             (r#"{"timestamp":"yesterday"}"#, 400),
             (r#"{"headers":[{"name":"a","value":"?"}]}"#, 400),
+            (r#"{"value":{"type":"JSON","schema_id":1,"data":1}}"#, 400),
+            (r#"{"value":{"schema":"\"int\"","data":1}}"#, 400),
+            (r#"{"value":{"type":"AVRO","schema":"\"int\"","schema_id":1,"data":1}}"#, 400),
+            (r#"{"value":{"subject":"s","subject_name_strategy":"TOPIC_NAME","data":1}}"#, 400),
+            (r#"{"value":{"subject_name_strategy":"BY_NAME","data":1}}"#, 400),
+            (r#"{"value":{"schema_version":0,"data":1}}"#, 400),
+            (r#"{"value":{"schema_version":1,"subject_name_strategy":"RECORD_NAME","data":1}}"#, 400),
+            (
+                r#"{"value":{"type":"AVRO","schema":"\"no type\"","subject_name_strategy":"RECORD_NAME","data":1}}"#,
+                42205,
+            ),
+            (r#"{"value":{"type":"AVRO","schema":"\"int\"","subject_name_strategy":"RECORD_NAME","data":1}}"#, 400),
             (r#"{"value":{"type":"AVRO","schema_id":1,"data":1}}"#, 42205),
             (r#"{"value":{"schema_version":1,"data":{"foo":"bar"}}}"#, 42205),
         ] {
-            assert_eq!(take(object.as_bytes()).unwrap_err().code, code, "{object}");
+            assert_eq!(of(object.as_bytes()).await.unwrap_err().code, code, "{object}");
         }
     }
 }

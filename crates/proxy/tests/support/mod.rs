@@ -11,6 +11,7 @@ use playhouse_kafka::{KafkaConfig, KafkaServer};
 use playhouse_log::disk::RealDisk;
 use playhouse_log::{Log, LogConfig, TopicSettings};
 use playhouse_proxy::ProxyConfig;
+use playhouse_registry::{Registry, RegistryConfig};
 use playhouse_testkit::http::{self, Response};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -26,6 +27,7 @@ pub struct House {
     pub proxy: SocketAddr,
     pub broker: SocketAddr,
     pub log: Arc<Log>,
+    pub registry: Arc<Registry>,
     stop: CancellationToken,
     runtime: Option<Runtime>,
     _directory: TempDir,
@@ -38,7 +40,7 @@ impl House {
 
     pub fn start_with(config: ProxyConfig) -> House {
         let directory = tempfile::tempdir().unwrap();
-        let (log, gate) = open_gate(directory.path());
+        let (log, registry, gate) = open_gate(directory.path());
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let stop = CancellationToken::new();
         let (proxy, broker) = runtime.block_on(async {
@@ -48,10 +50,11 @@ impl House {
             tokio::spawn(server.serve(listener, stop.clone()));
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let proxy = listener.local_addr().unwrap();
-            tokio::spawn(playhouse_proxy::serve(listener, broker.to_string(), config, stop.clone()));
+            let registry = registry.clone();
+            tokio::spawn(playhouse_proxy::serve(listener, broker.to_string(), registry, config, stop.clone()));
             (proxy, broker)
         });
-        House { proxy, broker, log, stop, runtime: Some(runtime), _directory: directory }
+        House { proxy, broker, log, registry, stop, runtime: Some(runtime), _directory: directory }
     }
 
     pub fn topic(&self, name: &str, partitions: i32) {
@@ -119,7 +122,7 @@ impl Answer {
     }
 }
 
-fn open_gate(directory: &std::path::Path) -> (Arc<Log>, Arc<Gate>) {
+pub fn open_gate(directory: &std::path::Path) -> (Arc<Log>, Arc<Registry>, Arc<Gate>) {
     let log = Log::open(Arc::new(RealDisk), directory, LogConfig::default()).unwrap();
     let config = GateConfig {
         default_topic: "events".to_owned(),
@@ -138,6 +141,7 @@ fn open_gate(directory: &std::path::Path) -> (Arc<Log>, Arc<Gate>) {
         id_field: None,
         keep_bad: true,
     };
-    let gate = Gate::new(log.clone(), config, vec![rule]).unwrap();
-    (log, gate)
+    let registry = Registry::open(&log, RegistryConfig::default()).unwrap();
+    let gate = Gate::with_registry(log.clone(), config, vec![rule], registry.clone()).unwrap();
+    (log, registry, gate)
 }

@@ -240,9 +240,7 @@ impl Encoder<'_> {
                             self.out.extend_from_slice(&bytes);
                             Ok(())
                         }
-                        None => {
-                            Err(self.wrong(&format!("text of {size} bytes, each a character up to U+00FF"), value))
-                        }
+                        None => Err(self.wrong(&format!("text of {size} bytes, each a character up to U+00FF"), value)),
                     },
                     Kind::Enum { symbols, .. } => {
                         let symbol = value.as_text();
@@ -321,7 +319,8 @@ impl Encoder<'_> {
             }
             (Primitive::Bytes, value) => {
                 let bytes = byte_string(value);
-                let bytes = bytes.ok_or_else(|| self.wrong("text with a character up to U+00FF for each byte", value))?;
+                let bytes =
+                    bytes.ok_or_else(|| self.wrong("text with a character up to U+00FF for each byte", value))?;
                 self.sized(&bytes);
             }
             (Primitive::String, Node::Text(text)) => self.sized(text.as_bytes()),

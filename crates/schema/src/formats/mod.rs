@@ -193,7 +193,8 @@ impl Schema {
     pub fn from_json(&self, json: &str, out: &mut Vec<u8>) -> Result<(), Vec<Reason>> {
         match &self.parsed {
             Parsed::Avro(avro) => {
-                let value = serde_json::from_str(json).map_err(|error| vec![Reason::whole("json", error.to_string())])?;
+                let value =
+                    serde_json::from_str(json).map_err(|error| vec![Reason::whole("json", error.to_string())])?;
                 avro_json::from_json(avro, &value, out).map_err(|reason| vec![reason])
             }
             Parsed::Json(schema) => {

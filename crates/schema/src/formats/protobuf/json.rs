@@ -15,10 +15,12 @@ pub(super) fn to_json(message: &MessageDescriptor, payload: &[u8], bytes_max: us
     let decoded = DynamicMessage::decode(message.clone(), payload).map_err(|error| broken(error.to_string()))?;
     let mut out = Bounded { bytes: Vec::new(), bytes_max };
     let options = SerializeOptions::new().skip_default_fields(false);
-    decoded.serialize_with_options(&mut serde_json::Serializer::new(&mut out), &options).map_err(|error| match error {
-        error if error.is_io() => Reason::whole("size", "more than can be shown"),
-        error => broken(error.to_string()),
-    })?;
+    decoded.serialize_with_options(&mut serde_json::Serializer::new(&mut out), &options).map_err(
+        |error| match error {
+            error if error.is_io() => Reason::whole("size", "more than can be shown"),
+            error => broken(error.to_string()),
+        },
+    )?;
     String::from_utf8(out.bytes).map_err(|error| broken(error.to_string()))
 }
 
