@@ -229,7 +229,7 @@ impl Schemas {
 
 #[cfg(test)]
 impl Schemas {
-    /// Over a registry that has none.
+    /// Over a registry that has none and takes none.
     pub(crate) fn none() -> Schemas {
         use playhouse_log::disk::SimulatedDisk;
         let disk = Arc::new(SimulatedDisk::new());

@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_told_with_the_specifications_codes() {
-        let schema_named = r#"{"value_schema":"{}","records":[{"value":1}]}"#;
+        let no_schema = r#"{"value_schema":"{\"type\":1}","records":[{"value":1}]}"#;
         for (format, partition, body, status, code) in [
             (Format::Json, None, r#"{"records":[]}"#, 422, 422),
             (Format::Json, None, "{}", 422, 422),
@@ -204,7 +204,7 @@ mod tests {
             (Format::Binary, None, r#"{"records":[{"value":{}}]}"#, 422, 42203),
             (Format::Avro, None, r#"{"records":[{"key":1,"value":1}]}"#, 422, 42201),
             (Format::Protobuf, None, r#"{"records":[{"value":1}]}"#, 422, 42202),
-            (Format::JsonSchema, None, schema_named, 422, 42205),
+            (Format::JsonSchema, None, no_schema, 422, 42205),
         ] {
             let refused = of(format, partition, body).unwrap_err();
             assert_eq!((refused.0, refused.1), (status, code), "{body}: {}", refused.2);
