@@ -156,10 +156,14 @@ async fn open_log(config: &Config, disk: Arc<dyn Disk>, data: &data::DataDirecto
     Ok(tokio::task::spawn_blocking(move || Log::open(disk, &directory, log_config)).await??)
 }
 
+/// As Kafka's default: what is further ahead would keep its segment from ever being old.
+const TIMESTAMP_AFTER_MAX_MS: i64 = 3_600_000;
+
 fn new_topic(config: &Config, timestamp_type: TimestampType) -> TopicSettings {
     TopicSettings {
         partitions: config.embedded_log.partitions,
         timestamp_type,
+        timestamp_after_max_ms: Some(TIMESTAMP_AFTER_MAX_MS),
         retention_ms: config.embedded_log.retention.map(millis),
         retention_bytes: config.embedded_log.retention_bytes,
         segment_bytes: config.embedded_log.segment_bytes,

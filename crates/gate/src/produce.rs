@@ -96,7 +96,8 @@ impl From<BatchError> for ProduceError {
         match error {
             BatchError::Magic(magic) => AppendError::UnsupportedFormat(magic).into(),
             BatchError::TooLarge(_) => ProduceError::Invalid(vec![Reason::whole("size", error.to_string())]),
-            other => AppendError::Corrupt(other.to_string()).into(),
+            BatchError::Crc => AppendError::Corrupt(error.to_string()).into(),
+            other => AppendError::Invalid(other.to_string()).into(),
         }
     }
 }
@@ -182,7 +183,7 @@ fn split_dense(batches: &[u8]) -> Result<(BatchHeader, usize), ProduceError> {
     if i64::from(header.record_count) != i64::from(header.last_offset_delta) + 1 {
         let message =
             format!("{} records with a last offset delta of {}", header.record_count, header.last_offset_delta);
-        return Err(AppendError::Corrupt(message).into());
+        return Err(AppendError::Invalid(message).into());
     }
     Ok((header, size))
 }

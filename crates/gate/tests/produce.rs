@@ -147,7 +147,7 @@ async fn what_cannot_be_read_is_refused_as_a_whole() {
     *flipped.last_mut().unwrap() ^= 1;
     assert!(matches!(refused(TOPIC, 1, flipped).await, ProduceError::Append(AppendError::Corrupt(_))));
     let cut = sent[..sent.len() - 1].to_vec();
-    assert!(matches!(refused(TOPIC, 1, cut).await, ProduceError::Append(AppendError::Corrupt(_))));
+    assert!(matches!(refused(TOPIC, 1, cut).await, ProduceError::Append(AppendError::Invalid(_))));
     let mut old = sent.to_vec();
     old[16] = 1;
     assert!(matches!(refused(TOPIC, 1, old).await, ProduceError::Append(AppendError::UnsupportedFormat(1))));
@@ -155,7 +155,7 @@ async fn what_cannot_be_read_is_refused_as_a_whole() {
     assert!(matches!(refused("bad_events", 0, sent.to_vec()).await, ProduceError::Invalid(_)));
     // A batch with fewer records than its offsets count is the gate's own.
     let sparse = Records::decompress(&sent, 10_000).unwrap().retain(|_| false).unwrap();
-    assert!(matches!(refused("anything", 1, sparse).await, ProduceError::Append(AppendError::Corrupt(_))));
+    assert!(matches!(refused("anything", 1, sparse).await, ProduceError::Append(AppendError::Invalid(_))));
     let bomb = batch(Compression::Zstd, None, &[Some(&" ".repeat(70 << 20))]);
     assert!(bomb.len() < 100_000);
     let error = refused(TOPIC, 1, bomb.to_vec()).await;

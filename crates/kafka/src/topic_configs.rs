@@ -192,9 +192,9 @@ pub(crate) const DEFINITIONS: &[Definition] = &[
         "message.timestamp.after.max.ms",
         Kind::Long,
         Values::AtLeast(0),
-        FOR_EVER,
+        "3600000",
         "log.message.timestamp.after.max.ms",
-        "Kept, without effect: timestamps ahead of the clock are taken.",
+        "How far ahead of the clock a record's own timestamp may be.",
     ),
     define(
         "message.timestamp.before.max.ms",
@@ -202,7 +202,7 @@ pub(crate) const DEFINITIONS: &[Definition] = &[
         Values::AtLeast(0),
         FOR_EVER,
         "log.message.timestamp.before.max.ms",
-        "Kept, without effect: timestamps behind the clock are taken.",
+        "How far behind the clock a record's own timestamp may be.",
     ),
     define(
         "message.timestamp.type",
@@ -351,15 +351,20 @@ impl Definition {
     /// What holds with these settings, for a topic with these defaults.
     pub(crate) fn value(&self, settings: &TopicSettings, defaults: &TopicSettings) -> String {
         let unlimited = || "-1".to_owned();
+        let limit = |ms: Option<i64>| ms.map_or(FOR_EVER.to_owned(), |ms| ms.to_string());
         match self.name {
+            // In the order in which they were asked for.
+            "cleanup.policy" if settings.notes.contains_key(self.name) => settings.notes[self.name].clone(),
             "cleanup.policy" => match settings.cleanup {
                 CleanupPolicy::Delete => "delete".to_owned(),
                 CleanupPolicy::Compact => "compact".to_owned(),
                 CleanupPolicy::CompactAndDelete => "compact,delete".to_owned(),
             },
             "delete.retention.ms" => settings.delete_retention_ms.to_string(),
-            "max.compaction.lag.ms" => settings.max_compaction_lag_ms.map_or(FOR_EVER.to_owned(), |ms| ms.to_string()),
+            "max.compaction.lag.ms" => limit(settings.max_compaction_lag_ms),
             "max.message.bytes" => settings.max_batch_bytes.to_string(),
+            "message.timestamp.after.max.ms" => limit(settings.timestamp_after_max_ms),
+            "message.timestamp.before.max.ms" => limit(settings.timestamp_before_max_ms),
             "message.timestamp.type" => match settings.timestamp_type {
                 TimestampType::CreateTime => "CreateTime".to_owned(),
                 TimestampType::LogAppendTime => "LogAppendTime".to_owned(),
@@ -452,6 +457,12 @@ fn heed(settings: &mut TopicSettings, name: &str, value: &str) {
         "delete.retention.ms" => settings.delete_retention_ms = number(),
         "max.compaction.lag.ms" => settings.max_compaction_lag_ms = Some(number()).filter(|ms| *ms < i64::MAX),
         "max.message.bytes" => settings.max_batch_bytes = number() as usize,
+        "message.timestamp.after.max.ms" => {
+            settings.timestamp_after_max_ms = Some(number()).filter(|ms| *ms < i64::MAX)
+        }
+        "message.timestamp.before.max.ms" => {
+            settings.timestamp_before_max_ms = Some(number()).filter(|ms| *ms < i64::MAX)
+        }
         "message.timestamp.type" => {
             settings.timestamp_type = match value {
                 "LogAppendTime" => TimestampType::LogAppendTime,
@@ -484,7 +495,12 @@ pub(crate) fn change(
     change: Change,
     value: Option<&str>,
 ) -> Result<(), String> {
-    let definition = definition(name).ok_or_else(|| format!("unknown topic setting {name:?}"))?;
+    let definition = match definition(name) {
+        Some(definition) => definition,
+        // Gone already; a client may be cleaning up what an older broker knew.
+        None if change == Change::Delete => return Ok(()),
+        None => return Err(format!("unknown topic setting {name:?}")),
+    };
     let value = match (change, value) {
         (Change::Delete, _) => None,
         (_, None) => return Err(format!("{name} has no value")),

@@ -14,7 +14,7 @@ use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Encodable, Request, StrBytes};
 use playhouse_kafka::KafkaConfig;
 use playhouse_log::batch::{BatchBuilder, Compression, Records, split_first};
-use support::{Broker, TOPIC, batch, values};
+use support::{Broker, TOPIC, api_versions, batch, values};
 
 const DECOMPRESSED_MAX: usize = 1 << 20;
 /// Where in a batch the bytes begin that its length, and its CRC, are of.
@@ -149,7 +149,7 @@ fn frames() -> Vec<Vec<u8>> {
         frame(0, &described),
         frame(9, &committed),
         frame(4, &DescribeConfigsRequest::default().with_resources(vec![resource])),
-        frame(3, &ApiVersionsRequest::default().with_client_software_name(text("fuzz"))),
+        frame(3, &api_versions()),
         frame(4, &ListGroupsRequest::default().with_states_filter(vec![text("Stable")])),
     ]
 }
@@ -187,7 +187,7 @@ async fn damaged_requests_disturb_nobody() {
             tokio::time::timeout(Duration::from_millis(2), tokio::io::AsyncReadExt::read(&mut bad.stream, &mut some))
                 .await;
         drop(bad);
-        let answer = tokio::time::timeout(Duration::from_secs(10), good.call(3, &ApiVersionsRequest::default())).await;
+        let answer = tokio::time::timeout(Duration::from_secs(10), good.call(3, &api_versions())).await;
         assert_eq!(answer.expect("the broker answers others").error_code, 0);
         let grown = resident_bytes().saturating_sub(before);
         assert!(grown < GROWTH_MAX, "{grown} bytes after {sent} requests");

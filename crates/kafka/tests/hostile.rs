@@ -9,12 +9,10 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::messages::{
-    ApiVersionsRequest, GroupId, JoinGroupRequest, MetadataRequest, ProduceRequest, TopicName,
-};
+use kafka_protocol::messages::{GroupId, JoinGroupRequest, MetadataRequest, ProduceRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use playhouse_kafka::{GroupConfig, KafkaConfig};
-use support::{Broker, TOPIC, batch};
+use support::{Broker, TOPIC, api_versions, batch};
 use tokio::io::AsyncWriteExt;
 
 /// Key, version, correlation id, no client id.
@@ -53,7 +51,7 @@ async fn malformed_requests_close_only_their_connection() {
         let mut bad = broker.client().await;
         bad.send_frame(&frame).await;
         assert!(bad.is_closed().await, "{frame:?}");
-        assert_eq!(good.call(3, &ApiVersionsRequest::default()).await.error_code, 0);
+        assert_eq!(good.call(3, &api_versions()).await.error_code, 0);
     }
     for length in [-1, 0, 7, i32::MAX, i32::MIN] {
         let mut bad = broker.client().await;
@@ -80,7 +78,7 @@ async fn idle_connections_and_those_beyond_the_limit_are_closed() {
     let config = KafkaConfig { idle_timeout: Duration::from_millis(300), connections_max: 1, ..KafkaConfig::default() };
     let broker = Broker::start_with(config).await;
     let mut first = broker.client().await;
-    assert_eq!(first.call(3, &ApiVersionsRequest::default()).await.error_code, 0);
+    assert_eq!(first.call(3, &api_versions()).await.error_code, 0);
     let mut second = broker.client().await;
     assert!(second.is_closed().await);
     assert!(first.is_closed().await);
@@ -88,7 +86,7 @@ async fn idle_connections_and_those_beyond_the_limit_are_closed() {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         let mut third = broker.client().await;
-        third.send(3, &ApiVersionsRequest::default()).await;
+        third.send(3, &api_versions()).await;
         if third.receive_frame().await.is_some() {
             break;
         }
@@ -100,7 +98,7 @@ async fn idle_connections_and_those_beyond_the_limit_are_closed() {
 async fn stopping_answers_who_waits() {
     let broker = Broker::start().await;
     let mut client = broker.client().await;
-    assert_eq!(client.call(3, &ApiVersionsRequest::default()).await.error_code, 0);
+    assert_eq!(client.call(3, &api_versions()).await.error_code, 0);
     let began = Instant::now();
     broker.stop().await;
     assert!(began.elapsed() < Duration::from_secs(2));
@@ -131,9 +129,9 @@ async fn connections_of_one_address_are_limited() {
     let config = KafkaConfig { connections_per_address_max: 1, ..KafkaConfig::default() };
     let broker = Broker::start_with(config).await;
     let mut first = broker.client().await;
-    assert_eq!(first.call(3, &ApiVersionsRequest::default()).await.error_code, 0);
+    assert_eq!(first.call(3, &api_versions()).await.error_code, 0);
     assert!(broker.client().await.is_closed().await);
-    assert_eq!(first.call(3, &ApiVersionsRequest::default()).await.error_code, 0);
+    assert_eq!(first.call(3, &api_versions()).await.error_code, 0);
     let door = broker.metrics.door();
     assert_eq!((door.connections_open, door.connections_accepted, door.connections_refused), (1, 1, 1));
 }
@@ -152,7 +150,7 @@ async fn a_client_beyond_its_rate_is_told_to_wait_and_not_read_meanwhile() {
     let wait = answer.throttle_time_ms;
     assert!((400..=600).contains(&wait), "{wait}");
     let began = Instant::now();
-    client.call(3, &ApiVersionsRequest::default()).await;
+    client.call(3, &api_versions()).await;
     assert!(began.elapsed() >= Duration::from_millis(300), "{:?}", began.elapsed());
     assert_eq!(broker.metrics.door().throttled, Duration::from_millis(wait as u64));
 }
@@ -161,7 +159,7 @@ async fn a_client_beyond_its_rate_is_told_to_wait_and_not_read_meanwhile() {
 async fn requests_are_counted_by_api() {
     let broker = Broker::start().await;
     let mut client = broker.client().await;
-    client.call(3, &ApiVersionsRequest::default()).await;
+    client.call(3, &api_versions()).await;
     let missing = MetadataRequestTopic::default().with_name(Some(TopicName(StrBytes::from_static_str("no/topic"))));
     client.call(9, &MetadataRequest::default().with_topics(Some(vec![missing]))).await;
     client.send_frame(&header(999, 0)).await;

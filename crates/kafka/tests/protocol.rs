@@ -23,7 +23,7 @@ use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProdu
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
-use support::{Broker, Client, PARTITIONS, TOPIC, batch, sequenced, values};
+use support::{Broker, Client, PARTITIONS, TOPIC, api_versions, batch, sequenced, values};
 
 fn name(text: &str) -> TopicName {
     TopicName(StrBytes::from_string(text.to_owned()))
@@ -97,7 +97,7 @@ async fn every_api_answers_at_every_version() {
     let client = &mut broker.client().await;
     let id = broker.log.topic(TOPIC).unwrap().id();
     for v in 0..=4 {
-        let response = client.call(v, &ApiVersionsRequest::default()).await;
+        let response = client.call(v, &api_versions()).await;
         let produce = response.api_keys.iter().find(|it| it.api_key == ApiKey::Produce as i16).unwrap();
         assert_eq!((produce.min_version, produce.max_version), (0, 13));
     }
@@ -308,7 +308,7 @@ async fn an_unknown_version_of_api_versions_is_answered_at_version_0() {
     let (id, response) = client.receive::<ApiVersionsRequest>(0).await;
     assert_eq!((id, response.error_code), (5, ResponseError::UnsupportedVersion.code()));
     assert_eq!(response.api_keys.len(), 1);
-    assert_eq!(client.call(3, &ApiVersionsRequest::default()).await.error_code, 0);
+    assert_eq!(client.call(3, &api_versions()).await.error_code, 0);
 }
 
 #[tokio::test]
@@ -353,9 +353,9 @@ async fn bad_batches_are_refused_with_their_own_errors() {
     *corrupt.last_mut().unwrap() ^= 1;
     for (records, expected) in [
         (Bytes::from(corrupt), ResponseError::CorruptMessage),
-        (batch(&["a"]).slice(..20), ResponseError::CorruptMessage),
+        (batch(&["a"]).slice(..20), ResponseError::InvalidRecord),
         (Bytes::new(), ResponseError::InvalidRecord),
-        (with_attributes(batch(&["a"]), 0x10), ResponseError::InvalidTxnState),
+        (with_attributes(batch(&["a"]), 0x10), ResponseError::TransactionalIdAuthorizationFailed),
         (with_attributes(batch(&["a"]), 0x20), ResponseError::InvalidRecord),
     ] {
         let response = client.call(9, &produce(-1, 0, records)).await;
@@ -398,7 +398,7 @@ async fn acks_0_has_no_answer_and_closes_on_failure() {
     let broker = Broker::start().await;
     let mut client = broker.client().await;
     client.send(9, &produce(0, 0, batch(&["a"]))).await;
-    let id = client.send(3, &ApiVersionsRequest::default()).await;
+    let id = client.send(3, &api_versions()).await;
     assert_eq!(client.receive::<ApiVersionsRequest>(3).await.0, id);
     let response = client.call(11, &fetch(0, 0, 5_000)).await;
     assert_eq!(values(response.responses[0].partitions[0].records.clone().unwrap()), ["a"]);
@@ -472,7 +472,7 @@ async fn committed_offsets_survive_a_restart() {
     let listed: Vec<_> = listed.groups.iter().map(|it| (it.group_id.to_string(), it.group_state.to_string())).collect();
     assert_eq!(listed, [("g".to_owned(), "Empty".to_owned())]);
     // A member of before the restart has to join again.
-    assert_eq!(commit(&mut client, "g", "old", 3, 50).await, ResponseError::IllegalGeneration.code());
+    assert_eq!(commit(&mut client, "g", "old", 3, 50).await, ResponseError::UnknownMemberId.code());
 }
 
 #[tokio::test]

@@ -4,8 +4,8 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use kafka_protocol::messages::{ApiKey, ApiVersionsRequest};
-use support::Broker;
+use kafka_protocol::messages::ApiKey;
+use support::{Broker, api_versions};
 
 /// API to lowest and highest version: cells of the tables, two to a row.
 fn documented() -> BTreeMap<String, (i16, i16)> {
@@ -23,7 +23,7 @@ fn documented() -> BTreeMap<String, (i16, i16)> {
 #[tokio::test]
 async fn the_documented_apis_are_those_that_are_served() {
     let broker = Broker::start().await;
-    let told = broker.client().await.call(4, &ApiVersionsRequest::default()).await.api_keys;
+    let told = broker.client().await.call(4, &api_versions()).await.api_keys;
     let served = told.iter().map(|it| {
         let api = ApiKey::try_from(it.api_key).unwrap();
         // Advertised from 0 for the sake of old clients, served from 3.

@@ -226,7 +226,8 @@ async fn a_batch_needs_an_open_transaction_with_its_partition() {
     assert_eq!(producer.send(client, 0, &["early"]).await, invalid);
     assert_eq!(producer.add(client, &[0]).await, [0]);
     assert_eq!(producer.send(client, 1, &["elsewhere"]).await, invalid);
-    assert_eq!(produce(client, None, 0, producer.batch(0, &["nobody's"])).await, invalid);
+    let nobody = produce(client, None, 0, producer.batch(0, &["nobody's"])).await;
+    assert_eq!(nobody, ResponseError::TransactionalIdAuthorizationFailed.code());
     let stranger = produce(client, Some(id("other")), 0, producer.batch(0, &["x"])).await;
     assert_eq!(stranger, ResponseError::InvalidProducerIdMapping.code());
     assert_eq!(producer.send(client, 0, &["good"]).await, 0);

@@ -186,6 +186,12 @@ impl Log {
         self.topics.read().values().cloned().collect()
     }
 
+    /// Whether a topic could be created with this name and these settings.
+    pub fn check_topic(&self, name: &str, settings: &TopicSettings) -> Result<(), CreateTopicError> {
+        Topic::check(name, settings)?;
+        if self.topic(name).is_some() { Err(CreateTopicError::Exists(name.to_owned())) } else { Ok(()) }
+    }
+
     pub fn create_topic(&self, name: &str, settings: TopicSettings) -> Result<Arc<Topic>, CreateTopicError> {
         let _turn = self.changing.lock();
         if self.topic(name).is_some() {

@@ -38,6 +38,10 @@ impl CleanupPolicy {
 pub struct TopicSettings {
     pub partitions: i32,
     pub timestamp_type: TimestampType,
+    /// How far records may be behind and ahead of the clock where they keep their own time (KIP-937), by the first and the
+    /// newest time in a batch's header; `None` sets no limit.
+    pub timestamp_before_max_ms: Option<i64>,
+    pub timestamp_after_max_ms: Option<i64>,
     /// How long records are kept after their segment's newest timestamp; `None` keeps them for ever.
     pub retention_ms: Option<i64>,
     /// How many bytes a partition keeps; `None` sets no limit.
@@ -65,6 +69,8 @@ impl Default for TopicSettings {
         TopicSettings {
             partitions: 4,
             timestamp_type: TimestampType::CreateTime,
+            timestamp_before_max_ms: None,
+            timestamp_after_max_ms: None,
             retention_ms: Some(7 * 24 * 3600 * 1000),
             retention_bytes: None,
             segment_bytes: 256 << 20,

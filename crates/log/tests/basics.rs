@@ -121,9 +121,9 @@ fn bad_batches_are_told_apart_and_change_nothing() {
     };
     assert!(matches!(partition.append(&changed(16, 1)), Err(AppendError::UnsupportedFormat(1))));
     assert!(matches!(partition.append(&changed(70, 0xee)), Err(AppendError::Corrupt(_))));
-    assert!(matches!(partition.append(&good[..good.len() - 1]), Err(AppendError::Corrupt(_))));
+    assert!(matches!(partition.append(&good[..good.len() - 1]), Err(AppendError::Invalid(_))));
     assert!(matches!(partition.append(&changed(9, 0x10)), Err(AppendError::TooLarge { limit: 10_000, .. })));
-    assert!(matches!(partition.append(&[]), Err(AppendError::Corrupt(_))));
+    assert!(matches!(partition.append(&[]), Err(AppendError::Invalid(_))));
     let two = [good.clone(), changed(70, 0xee)].concat();
     assert!(matches!(partition.append(&two), Err(AppendError::Corrupt(_))), "all or nothing");
     assert_eq!(append(&partition, &[good.clone(), good].concat()).next_offset, 4);

@@ -182,7 +182,7 @@ fn records_without_keys_are_refused() {
     let mut builder = BatchBuilder::new(Compression::Lz4);
     builder.push(1, Some(b"key"), Some(b"value"), &[]);
     builder.push(1, None, Some(b"value"), &[]);
-    assert!(matches!(partition.append(&builder.build()), Err(AppendError::KeyMissing)));
+    assert!(matches!(partition.append(&builder.build()), Err(AppendError::KeysMissing(records)) if records == [1]));
 }
 
 #[test]

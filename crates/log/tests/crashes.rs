@@ -288,5 +288,5 @@ fn producers_are_remembered_through_every_kind_of_restart() {
         Err(AppendError::ProducerFenced { current: 1, found: 0, .. })
     ));
     let two = [sequenced(1, 1, 1), sequenced(1, 2, 1)].concat();
-    assert!(matches!(partition.append(&two), Err(AppendError::Corrupt(_))));
+    assert!(matches!(partition.append(&two), Err(AppendError::Invalid(_))));
 }

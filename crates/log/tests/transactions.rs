@@ -115,10 +115,10 @@ fn batches_that_no_producer_may_send_are_refused() {
     let plain = numbered_by(BatchBuilder::new(Compression::None).producer(7, 0, 1), 2, 1);
     assert!(matches!(partition.append(&plain), Err(AppendError::InTransaction(7))));
     let orphan = numbered_by(BatchBuilder::new(Compression::None).transactional(), 2, 1);
-    assert!(matches!(partition.append(&orphan), Err(AppendError::Corrupt(_))));
+    assert!(matches!(partition.append(&orphan), Err(AppendError::Invalid(_))));
     end(&partition, 7, 0, true);
     let marker = partition.read(1, 1).unwrap();
-    assert!(matches!(partition.append(&marker), Err(AppendError::Corrupt(_))), "only the log writes markers");
+    assert!(matches!(partition.append(&marker), Err(AppendError::Invalid(_))), "only the log writes markers");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use kafka_protocol::ResponseError;
 use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::{AlterConfigsRequest, AlterConfigsResponse};
 
@@ -22,9 +23,12 @@ pub(super) async fn handle(context: &Context, mut request: Request) -> Result<Re
             let names: Vec<&str> = configs.keys().copied().collect();
             let defaults = shared.topic_defaults(&resource.resource_name);
             let place = (resource.resource_type, resource.resource_name.as_str());
-            let altered = alter(&shared, place, &names, body.validate_only, |settings| {
-                topic_configs::replace(settings, &defaults, &configs)
-            });
+            let altered = match configs.iter().find(|(_, value)| value.is_none()) {
+                Some((name, _)) => Err((ResponseError::InvalidRequest, format!("{name} has no value"))),
+                None => alter(&shared, place, &names, body.validate_only, |settings| {
+                    topic_configs::replace(settings, &defaults, &configs)
+                }),
+            };
             let response = AlterConfigsResourceResponse::default()
                 .with_resource_type(resource.resource_type)
                 .with_resource_name(resource.resource_name.clone());

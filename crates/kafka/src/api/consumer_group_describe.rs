@@ -10,7 +10,7 @@ use kafka_protocol::messages::{ConsumerGroupDescribeRequest, ConsumerGroupDescri
 use playhouse_log::Log;
 use uuid::Uuid;
 
-use super::{NO_OPERATIONS, Request};
+use super::{Operations, Request};
 use crate::connection::Context;
 use crate::groups::consumer::{Member, Places};
 use crate::guard::Malformed;
@@ -25,19 +25,24 @@ pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, M
     let names: BTreeMap<Uuid, String> = names(context.shared.gate.log());
     let groups = body.group_ids.into_iter().map(|group_id| {
         let described = context.shared.groups.describe_newer(&group_id);
-        let group = DescribedGroup::default().with_group_id(group_id).with_authorized_operations(NO_OPERATIONS);
-        match described {
-            Some(it) => group
+        let refused = |error: ResponseError, message: &'static str| {
+            DescribedGroup::default()
+                .with_authorized_operations(Operations::Group.told(false))
+                .with_error_code(error.code())
+                .with_error_message(Some(string(message)))
+        };
+        let described = match described {
+            Some(it) => DescribedGroup::default()
+                .with_authorized_operations(Operations::Group.told(body.include_authorized_operations))
                 .with_group_state(string(it.state))
                 .with_group_epoch(it.epoch)
                 .with_assignment_epoch(it.epoch)
                 .with_assignor_name(string(it.assignor))
                 .with_members(it.members.into_iter().map(|(id, member)| show(id, member, &names, version)).collect()),
-            None => group
-                .with_group_state(string("Dead"))
-                .with_error_code(ResponseError::GroupIdNotFound.code())
-                .with_error_message(Some(string("no such group of the consumer protocol"))),
-        }
+            None if group_id.is_empty() => refused(ResponseError::InvalidGroupId, "the group id is empty"),
+            None => refused(ResponseError::GroupIdNotFound, "no such group of the consumer protocol"),
+        };
+        described.with_group_id(group_id)
     });
     request.call.now(&ConsumerGroupDescribeResponse::default().with_groups(groups.collect()))
 }

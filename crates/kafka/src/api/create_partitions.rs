@@ -1,5 +1,7 @@
 //! CreatePartitions: more of them for a topic, never fewer.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
@@ -17,9 +19,17 @@ pub(super) async fn handle(context: &Context, mut request: Request) -> Result<Re
     let body: CreatePartitionsRequest = request.decode()?;
     let shared = context.shared.clone();
     let results = blocking(move || {
-        let results = body.topics.into_iter().map(|asked| {
+        let mut named: BTreeMap<&str, usize> = BTreeMap::new();
+        body.topics.iter().for_each(|asked| *named.entry(asked.name.as_str()).or_default() += 1);
+        // One that is asked for twice is answered once.
+        let mut answered = BTreeSet::new();
+        let results = body.topics.iter().filter(|asked| answered.insert(asked.name.as_str())).map(|asked| {
             let result = CreatePartitionsTopicResult::default().with_name(asked.name.clone());
-            match grow(&shared, &asked, body.validate_only) {
+            let grown = match named.get(asked.name.as_str()) {
+                Some(1) => grow(&shared, asked, body.validate_only),
+                _ => Err((ResponseError::InvalidRequest, "the topic is asked for more than once".to_owned())),
+            };
+            match grown {
                 Ok(()) => result,
                 Err((error, message)) => result.with_error_code(error.code()).with_error_message(Some(string(message))),
             }
@@ -39,15 +49,17 @@ fn grow(shared: &Shared, asked: &CreatePartitionsTopic, validate_only: bool) -> 
     let log = shared.gate.log();
     let topic = log.topic(name).ok_or((ResponseError::UnknownTopicOrPartition, "no such topic".to_owned()))?;
     let current = topic.partitions().len() as i32;
-    if let Some(assignments) = asked.assignments.as_ref().filter(|it| !it.is_empty())
-        && i64::from(asked.count) != i64::from(current) + assignments.len() as i64
-    {
-        let message = format!("{} assignments for {} new partitions", assignments.len(), asked.count - current);
-        return Err((ResponseError::InvalidReplicaAssignment, message));
-    }
     if asked.count <= current {
         let message = format!("{} partitions: the topic has {current}, and the number can only grow", asked.count);
         return Err((ResponseError::InvalidPartitions, message));
+    }
+    let node_id = shared.config.node_id;
+    if let Some(assignments) = asked.assignments.as_ref().filter(|it| !it.is_empty())
+        && (i64::from(asked.count) != i64::from(current) + assignments.len() as i64
+            || assignments.iter().any(|it| it.broker_ids != [node_id]))
+    {
+        let message = format!("each of the new partitions {current} to {} is on broker {node_id}", asked.count - 1);
+        return Err((ResponseError::InvalidReplicaAssignment, message));
     }
     if validate_only {
         return Ok(());

@@ -25,6 +25,10 @@ pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, M
                     let place = topic.as_ref().and_then(|topic| topic.partition(asked.partition_index));
                     let deleted = match place {
                         Some(partition) if is_internal(partition.topic()) => Err(ResponseError::InvalidTopicException),
+                        // What is left of a key may be all there is.
+                        Some(_) if topic.as_ref().is_some_and(|it| !it.settings_in_force().cleanup.deletes()) => {
+                            Err(ResponseError::PolicyViolation)
+                        }
                         Some(partition) => delete(partition, asked.offset),
                         None => Err(ResponseError::UnknownTopicOrPartition),
                     };

@@ -1,5 +1,7 @@
 //! DeleteTopics, by name or by id. The topics that the server itself lives on are kept.
 
+use std::collections::BTreeSet;
+
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse, TopicName};
@@ -18,12 +20,20 @@ pub(super) async fn handle(context: &Context, mut request: Request) -> Result<Re
     let shared = context.shared.clone();
     let responses = blocking(move || {
         let log = shared.gate.log();
+        let again = |name: &TopicName| asked.iter().filter(|(it, _)| it.as_ref() == Some(name)).count() > 1;
         let delete = |(name, id): (Option<TopicName>, Uuid)| {
             let topic = match &name {
+                Some(_) if id != Uuid::nil() => Err(ResponseError::InvalidRequest),
+                None if id == Uuid::nil() => Err(ResponseError::InvalidRequest),
+                Some(name) if again(name) => Err(ResponseError::InvalidRequest),
                 Some(name) => log.topic(name).ok_or(ResponseError::UnknownTopicOrPartition),
                 None => topic_by_id(log, id).ok_or(ResponseError::UnknownTopicId),
             };
-            let deleted = topic.map_err(|error| (error, "no such topic".to_owned())).and_then(|topic| {
+            let refused = |error| match error {
+                ResponseError::InvalidRequest => (error, "a topic is named once, by its name or by its id".to_owned()),
+                _ => (error, "no such topic".to_owned()),
+            };
+            let deleted = topic.map_err(refused).and_then(|topic| {
                 if is_internal(topic.name()) || shared.is_needed(topic.name()) {
                     let message = format!("topic {:?} is one the server needs", topic.name());
                     return Err((ResponseError::PolicyViolation, message));
@@ -48,7 +58,9 @@ pub(super) async fn handle(context: &Context, mut request: Request) -> Result<Re
                     .with_error_message((version >= 5).then(|| string(message))),
             }
         };
-        asked.into_iter().map(delete).collect()
+        let mut answered = BTreeSet::new();
+        let once = asked.iter().filter(|it| answered.insert((*it).clone())).cloned();
+        once.map(delete).collect()
     })
     .await?;
     request.call.now(&DeleteTopicsResponse::default().with_responses(responses))

@@ -85,6 +85,9 @@ fn configs(context: &Context, resource: &DescribeConfigsResource) -> Result<Vec<
     let config = &context.shared.config;
     match resource.resource_type {
         TOPIC => {
+            if name.is_empty() {
+                return Err((ResponseError::InvalidTopicException, "the topic's name is empty".to_owned()));
+            }
             let topic = context.shared.gate.log().topic(name);
             let topic = topic.ok_or((ResponseError::UnknownTopicOrPartition, "no such topic".to_owned()))?;
             Ok(of_topic(&topic.settings(), &context.shared.topic_defaults(name)))

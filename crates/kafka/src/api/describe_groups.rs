@@ -4,7 +4,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use kafka_protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse};
 
-use super::Request;
+use super::{Operations, Request};
 use crate::connection::Context;
 use crate::groups::MemberDescription;
 use crate::guard::Malformed;
@@ -30,13 +30,16 @@ pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, M
                 .with_group_state(string(it.state))
                 .with_protocol_type(string(it.protocol_type))
                 .with_protocol_data(string(it.protocol))
-                .with_members(it.members.into_iter().map(member).collect()),
+                .with_members(it.members.into_iter().map(member).collect())
+                .with_authorized_operations(Operations::Group.told(body.include_authorized_operations)),
             // KIP-1043: an error from version 6 on, a dead group before.
             None if version >= 6 => group
                 .with_group_state(string("Dead"))
                 .with_error_code(ResponseError::GroupIdNotFound.code())
                 .with_error_message(Some(string("no such group"))),
-            None => group.with_group_state(string("Dead")),
+            None => group
+                .with_group_state(string("Dead"))
+                .with_authorized_operations(Operations::Group.told(body.include_authorized_operations)),
         }
     });
     request.call.now(&DescribeGroupsResponse::default().with_groups(groups.collect()))

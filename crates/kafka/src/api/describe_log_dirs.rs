@@ -1,6 +1,7 @@
 //! DescribeLogDirs: the one directory there is, and what each partition takes in it.
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 
 use kafka_protocol::messages::describe_log_dirs_response::{
     DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
@@ -34,11 +35,19 @@ pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, M
         let name = TopicName(string(topic.name()));
         Some(DescribeLogDirsTopic::default().with_name(name).with_partitions(partitions.collect()))
     });
-    // Size of the volume, version 4: unknown.
+    // From version 4 on: of the volume.
+    let (total_bytes, usable_bytes) = volume(log.directory()).unwrap_or((-1, -1));
     let directory = DescribeLogDirsResult::default()
         .with_log_dir(string(log.directory().display().to_string()))
         .with_topics(topics.collect())
-        .with_total_bytes(-1)
-        .with_usable_bytes(-1);
+        .with_total_bytes(total_bytes)
+        .with_usable_bytes(usable_bytes);
     request.call.now(&DescribeLogDirsResponse::default().with_results(vec![directory]))
+}
+
+/// How large it is, and how much of it is free; `None` where the system does not tell.
+fn volume(directory: &Path) -> Option<(i64, i64)> {
+    let told = rustix::fs::statvfs(directory).ok()?;
+    let bytes = |blocks: u64| i64::try_from(blocks.saturating_mul(told.f_frsize)).unwrap_or(i64::MAX);
+    Some((bytes(told.f_blocks), bytes(told.f_bavail)))
 }

@@ -6,7 +6,7 @@ use kafka_protocol::messages::describe_topic_partitions_response::{
 };
 use kafka_protocol::messages::{BrokerId, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse, TopicName};
 
-use super::{LEADER_EPOCH, NO_OPERATIONS, Request, is_internal};
+use super::{LEADER_EPOCH, Operations, Request, is_internal};
 use crate::connection::Context;
 use crate::guard::Malformed;
 use crate::wire::{Reply, string};
@@ -42,7 +42,7 @@ pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, M
         let described = DescribeTopicPartitionsResponseTopic::default()
             .with_name(Some(TopicName(string(name.as_str()))))
             .with_is_internal(is_internal(&name))
-            .with_topic_authorized_operations(NO_OPERATIONS);
+            .with_topic_authorized_operations(Operations::Topic.told(true));
         let Some(topic) = log.topic(&name) else {
             topics.push(described.with_error_code(ResponseError::UnknownTopicOrPartition.code()));
             continue;

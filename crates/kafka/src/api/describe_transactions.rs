@@ -19,7 +19,10 @@ pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, M
         let mut states = Vec::with_capacity(body.transactional_ids.len());
         for id in body.transactional_ids {
             let Some(state) = transactions.describe(&id).await else {
-                let error = ResponseError::TransactionalIdNotFound.code();
+                let error = match id.is_empty() {
+                    true => ResponseError::InvalidRequest.code(),
+                    false => ResponseError::TransactionalIdNotFound.code(),
+                };
                 states.push(TransactionState::default().with_transactional_id(id).with_error_code(error));
                 continue;
             };

@@ -164,7 +164,7 @@ fn read(wanted: &[Wanted], limit: usize, ranges: &OpenRanges) -> Found {
     for topic in wanted {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for wanted in &topic.partitions {
-            let read = wanted.place.as_ref().map_err(|error| (*error, -1)).and_then(|place| {
+            let read = wanted.place.as_ref().map_err(|error| *error).and_then(|place| {
                 let high_watermark = place.high_watermark();
                 let none = Transfer { last_stable_offset: place.last_stable_offset(), ..Transfer::default() };
                 // The first batch is given whatever its size; after it, nothing beyond the limit.
@@ -175,12 +175,12 @@ fn read(wanted: &[Wanted], limit: usize, ranges: &OpenRanges) -> Found {
                 match place.transfer(wanted.offset, room, wanted.isolation) {
                     Ok(read) if found.bytes > 0 && read.batches.len() > room => Ok((place, high_watermark, none)),
                     Ok(read) => Ok((place, high_watermark.max(place.high_watermark()), read)),
-                    Err(error) => Err((read_error(&error), high_watermark)),
+                    Err(error) => Err(read_error(&error)),
                 }
             });
             let read = read.and_then(|(place, high_watermark, read)| {
                 let batches = ranges.prepare(read.batches, &mut found.ranges);
-                let batches = batches.map_err(|_| (ResponseError::KafkaStorageError, high_watermark))?;
+                let batches = batches.map_err(|_| ResponseError::KafkaStorageError)?;
                 Ok((place, high_watermark, Transfer { batches, ..read }))
             });
             partitions.push(match read {
@@ -199,12 +199,12 @@ fn read(wanted: &[Wanted], limit: usize, ranges: &OpenRanges) -> Found {
                         batches,
                     }
                 }
-                Err((error, high_watermark)) => {
+                Err(error) => {
                     found.failed = true;
                     FetchedPartition {
                         index: wanted.index,
                         error_code: error.code(),
-                        high_watermark,
+                        high_watermark: -1,
                         last_stable_offset: -1,
                         log_start_offset: -1,
                         aborted: Some(Vec::new()),

@@ -1,5 +1,7 @@
 //! IncrementalAlterConfigs (KIP-339): sets, deletes, appends to and subtracts from single settings of topics.
 
+use std::collections::BTreeSet;
+
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
@@ -23,18 +25,25 @@ pub(super) async fn handle(context: &Context, mut request: Request) -> Result<Re
             let names: Vec<&str> = resource.configs.iter().map(|it| it.name.as_str()).collect();
             let defaults = shared.topic_defaults(&resource.resource_name);
             let place = (resource.resource_type, resource.resource_name.as_str());
-            let altered = alter(&shared, place, &names, body.validate_only, |settings| {
-                resource.configs.iter().try_for_each(|it| {
-                    let change = match it.config_operation {
-                        0 => Change::Set,
-                        1 => Change::Delete,
-                        2 => Change::Append,
-                        3 => Change::Subtract,
-                        other => return Err(format!("{other} is no operation on a setting")),
-                    };
-                    topic_configs::change(settings, &defaults, &it.name, change, it.value.as_deref())
-                })
-            });
+            let without_value = resource.configs.iter().filter(|it| it.config_operation != 1 && it.value.is_none());
+            let refused = repeated(&names)
+                .map(|it| format!("{it} is changed more than once"))
+                .or_else(|| without_value.map(|it| format!("{} has no value", it.name.as_str())).next());
+            let altered = match refused {
+                Some(message) => Err((ResponseError::InvalidRequest, message)),
+                None => alter(&shared, place, &names, body.validate_only, |settings| {
+                    resource.configs.iter().try_for_each(|it| {
+                        let change = match it.config_operation {
+                            0 => Change::Set,
+                            1 => Change::Delete,
+                            2 => Change::Append,
+                            3 => Change::Subtract,
+                            other => return Err(format!("{other} is no operation on a setting")),
+                        };
+                        topic_configs::change(settings, &defaults, &it.name, change, it.value.as_deref())
+                    })
+                }),
+            };
             let response = AlterConfigsResourceResponse::default()
                 .with_resource_type(resource.resource_type)
                 .with_resource_name(resource.resource_name.clone());
@@ -49,6 +58,11 @@ pub(super) async fn handle(context: &Context, mut request: Request) -> Result<Re
     })
     .await?;
     request.call.now(&IncrementalAlterConfigsResponse::default().with_responses(responses))
+}
+
+fn repeated<'a>(names: &[&'a str]) -> Option<&'a str> {
+    let mut seen = BTreeSet::new();
+    names.iter().find(|name| !seen.insert(**name)).copied()
 }
 
 /// Changes the settings of one resource (its type and name), or says why not. Blocks on the disk.
@@ -68,6 +82,9 @@ pub(super) fn alter(
         other => {
             return Err((ResponseError::InvalidRequest, format!("resource type {other} has no settings to alter")));
         }
+    }
+    if name.is_empty() {
+        return Err((ResponseError::InvalidRequest, "the topic's name is empty".to_owned()));
     }
     if is_internal(name) {
         return Err((ResponseError::PolicyViolation, format!("topic {name:?} is the server's own")));

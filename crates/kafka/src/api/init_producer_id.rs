@@ -1,5 +1,6 @@
 //! InitProducerId: an id for an idempotent producer, or the next epoch of a transactional one.
 
+use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, ProducerId};
 
 use super::{Request, fenced_since, to_the_end};
@@ -13,6 +14,10 @@ pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, M
     let call = request.call;
     let transactions = context.shared.transactions.clone();
     let named = body.producer_id.0 >= 0;
+    if named != (body.producer_epoch >= 0) {
+        let response = InitProducerIdResponse::default().with_error_code(ResponseError::InvalidRequest.code());
+        return call.now(&response.with_producer_id(ProducerId(-1)).with_producer_epoch(-1));
+    }
     let expected = named.then_some(Producer { id: body.producer_id.0, epoch: body.producer_epoch });
     Ok(Reply::Later(Box::pin(async move {
         let work = async move {

@@ -24,6 +24,7 @@ pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, M
         member_id: body.member_id.to_string(),
         fresh_member_id: format!("{label}-{}", Uuid::new_v4()),
         member_id_required: call.version >= 4,
+        skips_assignment: call.version >= 9,
         instance_id,
         client_id: request.client_id,
         client_host: format!("/{}", context.peer.ip().to_canonical()),
@@ -65,6 +66,7 @@ pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, M
             .with_protocol_name(protocol.map(string))
             .with_leader(string(joined.leader))
             .with_member_id(string(joined.member_id))
+            .with_skip_assignment(joined.skip_assignment)
             .with_members(members.collect());
         call.encode(&response)
     })))

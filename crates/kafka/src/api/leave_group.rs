@@ -1,5 +1,6 @@
 //! LeaveGroup: one member, or from version 3 on several (KIP-345).
 
+use kafka_protocol::ResponseError;
 use kafka_protocol::messages::leave_group_response::MemberResponse;
 use kafka_protocol::messages::{LeaveGroupRequest, LeaveGroupResponse};
 
@@ -14,6 +15,10 @@ pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, M
     if request.call.version < 3 {
         let left = groups.leave(&body.group_id, &body.member_id, None);
         return request.call.now(&LeaveGroupResponse::default().with_error_code(code(left.err())));
+    }
+    if body.group_id.is_empty() {
+        let error = ResponseError::InvalidGroupId.code();
+        return request.call.now(&LeaveGroupResponse::default().with_error_code(error));
     }
     let members = body.members.into_iter().map(|member| {
         let left = groups.leave(&body.group_id, &member.member_id, member.group_instance_id.as_deref());

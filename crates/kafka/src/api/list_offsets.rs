@@ -33,10 +33,14 @@ fn answer(log: &Log, body: ListOffsetsRequest, version: i16) -> ListOffsetsRespo
     let topics = body.topics.into_iter().map(|asked| {
         let topic = log.topic(&asked.name);
         let partitions = asked.partitions.iter().map(|asked| {
+            let response = ListOffsetsPartitionResponse::default().with_partition_index(asked.partition_index);
+            if !is_known(asked.timestamp, version) {
+                let error = ResponseError::UnsupportedVersion.code();
+                return response.with_error_code(error).with_offset(-1).with_timestamp(-1);
+            }
             let partition = topic.as_ref().and_then(|topic| topic.partition(asked.partition_index));
             let found =
                 partition.ok_or(ResponseError::UnknownTopicOrPartition).and_then(|it| find(it, asked, committed));
-            let response = ListOffsetsPartitionResponse::default().with_partition_index(asked.partition_index);
             match found {
                 Ok((offset, timestamp)) => {
                     let epoch = if offset < 0 || version < 4 { -1 } else { LEADER_EPOCH };
@@ -50,15 +54,25 @@ fn answer(log: &Log, body: ListOffsetsRequest, version: i16) -> ListOffsetsRespo
     ListOffsetsResponse::default().with_topics(topics.collect())
 }
 
+/// Whether a client of this version may ask for it.
+fn is_known(timestamp: i64, version: i16) -> bool {
+    match timestamp {
+        NEWEST_TIME => version >= 7,
+        EARLIEST_LOCAL => version >= 8,
+        LATEST_TIERED => version >= 9,
+        other => other >= EARLIEST,
+    }
+}
+
 fn find(partition: &Partition, asked: &ListOffsetsPartition, committed: bool) -> Result<(i64, i64), ResponseError> {
     check_leader_epoch(asked.current_leader_epoch)?;
     let end = if committed { partition.last_stable_offset() } else { partition.high_watermark() };
     let found = match asked.timestamp {
         LATEST => Ok(Some((end, -1))),
         EARLIEST | EARLIEST_LOCAL => Ok(Some((partition.log_start_offset(), -1))),
-        NEWEST_TIME => newest(partition),
         LATEST_TIERED => Ok(None),
         // What is not stable is not there yet.
+        NEWEST_TIME => newest(partition).map(|found| found.filter(|(offset, _)| *offset < end)),
         time if time >= 0 => partition.offset_at(time).map(|found| found.filter(|(offset, _)| *offset < end)),
         _ => return Err(ResponseError::InvalidRequest),
     };

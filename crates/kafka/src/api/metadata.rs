@@ -10,7 +10,7 @@ use kafka_protocol::messages::metadata_response::{
 use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, TopicName};
 use playhouse_log::{CreateTopicError, Topic};
 
-use super::{LEADER_EPOCH, Request, blocking, is_internal, topic_by_id};
+use super::{LEADER_EPOCH, Operations, Request, blocking, is_internal, topic_by_id};
 use crate::connection::Context;
 use crate::guard::Malformed;
 use crate::wire::{Reply, string};
@@ -21,22 +21,26 @@ pub(super) async fn handle(context: &Context, mut request: Request) -> Result<Re
     let config = &context.shared.config;
     let broker = BrokerId(config.node_id);
     let log = context.shared.gate.log();
+    let told = Operations::Topic.told(body.include_topic_authorized_operations);
     // Version 0 knows no null: an empty list asks for all.
     let asked = body.topics.filter(|topics| version > 0 || !topics.is_empty());
     let topics = match asked {
-        None => log.topics().iter().map(|topic| describe(topic, broker)).collect(),
+        None => {
+            log.topics().iter().map(|topic| describe(topic, broker).with_topic_authorized_operations(told)).collect()
+        }
         Some(asked) => {
             let create = config.auto_create_topics && (version < 4 || body.allow_auto_topic_creation);
             let mut described = Vec::with_capacity(asked.len());
             for topic in asked {
-                described.push(match find(context, &topic, create).await? {
+                let found = match find(context, &topic, create).await? {
                     Ok(found) => describe(&found, broker),
                     Err(error) => MetadataResponseTopic::default()
                         .with_error_code(error.code())
                         // Nullable only from version 12 on, when a topic can be asked for by its id.
                         .with_name(if version >= 12 { topic.name } else { Some(topic.name.unwrap_or_default()) })
                         .with_topic_id(topic.topic_id),
-                });
+                };
+                described.push(found.with_topic_authorized_operations(told));
             }
             described
         }
@@ -49,6 +53,7 @@ pub(super) async fn handle(context: &Context, mut request: Request) -> Result<Re
         .with_brokers(vec![endpoint])
         .with_cluster_id(Some(string(log.id().to_string())))
         .with_controller_id(broker)
+        .with_cluster_authorized_operations(Operations::Cluster.told(body.include_cluster_authorized_operations))
         .with_topics(topics);
     request.call.now(&response)
 }
@@ -64,6 +69,9 @@ async fn find(
     };
     if let Some(topic) = log.topic(name) {
         return Ok(Ok(topic));
+    }
+    if let Err(CreateTopicError::InvalidName(_)) = log.check_topic(name, &context.shared.config.new_topic) {
+        return Ok(Err(ResponseError::InvalidTopicException));
     }
     if !create || is_internal(name) {
         return Ok(Err(ResponseError::UnknownTopicOrPartition));

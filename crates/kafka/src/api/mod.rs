@@ -194,8 +194,20 @@ fn read_error(error: &ReadError) -> ResponseError {
     }
 }
 
-/// `authorized_operations` where nobody asked, and nobody authorises.
-const NO_OPERATIONS: i32 = i32::MIN;
+/// What a client may do, as bits of `AclOperation`: everything there is to do, as nobody is refused anything.
+#[derive(Debug, Clone, Copy)]
+enum Operations {
+    Topic = 0b1101_1111_1000,
+    Group = 0b1101_0100_1000,
+    Cluster = 0b1_1111_1010_0000,
+}
+
+impl Operations {
+    /// For `authorized_operations`: told to those who ask.
+    fn told(self, asked: bool) -> i32 {
+        if asked { self as i32 } else { i32::MIN }
+    }
+}
 
 /// The one leader epoch there is: the log has one node.
 const LEADER_EPOCH: i32 = 0;

@@ -20,6 +20,7 @@ pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, M
         &body.member_id,
         body.group_instance_id.as_deref(),
         body.generation_id_or_member_epoch,
+        call.version,
     );
     let now_ms = unix_ms();
     let mut offsets = Vec::new();
@@ -31,10 +32,10 @@ pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, M
             let index = partition.partition_index;
             let metadata = partition.committed_metadata.as_deref().unwrap_or("");
             let error = match allowed {
-                Err(error) => Some(error),
-                Ok(()) if known.as_ref().and_then(|it| it.partition(index)).is_none() => {
+                _ if known.as_ref().and_then(|it| it.partition(index)).is_none() => {
                     Some(ResponseError::UnknownTopicOrPartition)
                 }
+                Err(error) => Some(error),
                 Ok(()) if !Groups::metadata_fits(metadata) => Some(ResponseError::OffsetMetadataTooLarge),
                 Ok(()) => {
                     let committed = Committed {

@@ -12,7 +12,7 @@ use kafka_protocol::messages::produce_response::{
 };
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use playhouse_gate::{Origin, ProduceError, Reason, Rejected};
-use playhouse_log::batch::split_first;
+use playhouse_log::batch::{BatchError, Compression, split_first};
 use playhouse_log::{AppendError, Partition, TimestampType, Topic};
 
 use super::{Request, is_internal, topic_by_id};
@@ -25,6 +25,7 @@ use crate::wire::{Reply, string};
 /// How long a client that hit a budget is asked to wait.
 const THROTTLE: Duration = Duration::from_millis(500);
 const REASONS_SHOWN: usize = 10;
+const ZSTD_SINCE: i16 = 7;
 /// An answer has up to a thousand of them.
 const RECORD_MESSAGE_BYTES_MAX: usize = 1024;
 
@@ -57,8 +58,9 @@ pub(super) async fn handle(context: &Context, mut request: Request) -> Result<Re
                 Some(error) => Some(error),
                 None if by_id && topic.is_none() => Some(ResponseError::UnknownTopicId),
                 None if is_internal(&name) => Some(ResponseError::InvalidTopicException),
-                None if records.is_empty() => Some(ResponseError::InvalidRecord),
-                None => None,
+                // A topic is made when a client asks where it is; one that was deleted does not come back by itself.
+                None if topic.is_none() => Some(ResponseError::UnknownTopicOrPartition),
+                None => check(&records, request.call.version).err(),
             };
             // Held until the batch is appended: its transaction does not end before.
             let writing = match refused {
@@ -146,9 +148,22 @@ async fn writing(
         records = &records[length..];
     }
     let Some(producer) = producer else { return Ok(None) };
-    let id = transactional_id.ok_or(ResponseError::InvalidTxnState)?;
+    let id = transactional_id.ok_or(ResponseError::TransactionalIdAuthorizationFailed)?;
     let place = (topic.to_owned(), partition);
     context.shared.transactions.writing(id, producer, &place).await.map(Some)
+}
+
+/// One whole batch, and nothing that came after this version of the API.
+fn check(records: &[u8], version: i16) -> Result<(), ResponseError> {
+    match split_first(records) {
+        Ok((_, size)) if size < records.len() => Err(ResponseError::InvalidRecord),
+        Ok((header, _)) if version < ZSTD_SINCE && header.compression().is_ok_and(|it| it == Compression::Zstd) => {
+            Err(ResponseError::UnsupportedCompressionType)
+        }
+        // Too short to be one; what else is wrong the log says.
+        Err(BatchError::Truncated { .. }) => Err(ResponseError::InvalidRecord),
+        _ => Ok(()),
+    }
 }
 
 fn stamps(topic: &Topic) -> bool {
@@ -177,12 +192,21 @@ fn refuse(index: i32, error: ProduceError, topic: &str, throttled: &mut bool) ->
         ProduceError::Invalid(reasons) => return invalid(index, &reasons),
         ProduceError::Rejected(rejected) => return reject(index, &rejected, message),
         ProduceError::Append(AppendError::Corrupt(_)) => ResponseError::CorruptMessage,
-        ProduceError::Append(AppendError::UnsupportedFormat(_)) => ResponseError::UnsupportedForMessageFormat,
+        ProduceError::Append(AppendError::Invalid(_) | AppendError::UnsupportedFormat(_)) => {
+            ResponseError::InvalidRecord
+        }
+        ProduceError::Append(AppendError::Timestamp { .. }) => {
+            return failed(index, ResponseError::InvalidTimestamp, Some(message.clone()))
+                .with_record_errors(vec![record_error(0, message)]);
+        }
+        ProduceError::Append(AppendError::KeysMissing(records)) => {
+            let errors = records.into_iter().map(|record| record_error(record, message.clone())).collect();
+            return failed(index, ResponseError::InvalidRecord, Some(message)).with_record_errors(errors);
+        }
         ProduceError::Append(AppendError::TooLarge { .. }) => ResponseError::MessageTooLarge,
         ProduceError::Append(AppendError::OutOfOrderSequence { .. }) => ResponseError::OutOfOrderSequenceNumber,
         ProduceError::Append(AppendError::ProducerFenced { .. }) => ResponseError::InvalidProducerEpoch,
         ProduceError::Append(AppendError::InTransaction(_)) => ResponseError::InvalidTxnState,
-        ProduceError::Append(AppendError::KeyMissing) => ResponseError::InvalidRecord,
         ProduceError::Append(AppendError::Failed(_) | AppendError::Io(_)) => {
             tracing::error!(topic, partition = index, error = message, "cannot append");
             ResponseError::KafkaStorageError
@@ -195,8 +219,12 @@ fn invalid(index: i32, reasons: &[Reason]) -> PartitionProduceResponse {
     let show = |reason: &Reason| format!("{}: {} ({})", reason.path, reason.message, reason.keyword);
     let shown: Vec<String> = reasons.iter().take(REASONS_SHOWN).map(show).collect();
     let message = shown.join("; ");
-    let record = BatchIndexAndErrorMessage::default().with_batch_index_error_message(Some(string(message.clone())));
-    failed(index, ResponseError::InvalidRecord, Some(message)).with_record_errors(vec![record])
+    failed(index, ResponseError::InvalidRecord, Some(message.clone()))
+        .with_record_errors(vec![record_error(0, message)])
+}
+
+fn record_error(record: i32, message: String) -> BatchIndexAndErrorMessage {
+    BatchIndexAndErrorMessage::default().with_batch_index(record).with_batch_index_error_message(Some(string(message)))
 }
 
 /// What is wrong with each record, by its index in the batch (KIP-467). Clients fail these with their messages, and the others
@@ -205,9 +233,7 @@ fn reject(index: i32, rejected: &Rejected, message: String) -> PartitionProduceR
     let errors = rejected.records.iter().map(|record| {
         let mut shown = record.to_string();
         shown.truncate(shown.floor_char_boundary(RECORD_MESSAGE_BYTES_MAX));
-        BatchIndexAndErrorMessage::default()
-            .with_batch_index(record.index)
-            .with_batch_index_error_message(Some(string(shown)))
+        record_error(record.index, shown)
     });
     failed(index, ResponseError::InvalidRecord, Some(message)).with_record_errors(errors.collect())
 }

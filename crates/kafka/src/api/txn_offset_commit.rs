@@ -9,7 +9,7 @@ use playhouse_log::Appended;
 
 use super::Request;
 use crate::connection::Context;
-use crate::groups::{Committed, Groups, OFFSETS_PLACE, TopicPartition, unix_ms};
+use crate::groups::{Committed, Groups, KNOWS_MEMBER_EPOCHS, OFFSETS_PLACE, TopicPartition, unix_ms};
 use crate::guard::Malformed;
 use crate::server::Shared;
 use crate::transactions::Producer;
@@ -56,7 +56,7 @@ pub(super) async fn handle(context: &Context, mut request: Request) -> Result<Re
         };
         let topics = topics.into_iter().map(|(name, partitions)| {
             let partitions = partitions.into_iter().map(|(index, error)| {
-                let error = code(failed.or(error));
+                let error = code(error.or(failed));
                 TxnOffsetCommitResponsePartition::default().with_partition_index(index).with_error_code(error)
             });
             TxnOffsetCommitResponseTopic::default().with_name(name).with_partitions(partitions.collect())
@@ -71,12 +71,22 @@ async fn stage(
     offsets: Vec<(TopicPartition, Committed)>,
 ) -> Result<Option<Appended>, ResponseError> {
     let producer = Producer { id: body.producer_id.0, epoch: body.producer_epoch };
+    if body.group_id.is_empty() {
+        return Err(ResponseError::InvalidGroupId);
+    }
     let (topic, partition) = OFFSETS_PLACE;
     let _open = shared.transactions.writing(&body.transactional_id, producer, &(topic.to_owned(), partition)).await?;
     // Before version 3 a producer says nothing of the member it commits for.
     if body.generation_id >= 0 || !body.member_id.is_empty() {
         let instance_id = body.group_instance_id.as_deref();
-        shared.groups.may_commit(&body.group_id, &body.member_id, instance_id, body.generation_id)?;
+        let allowed = shared.groups.may_commit(
+            &body.group_id,
+            &body.member_id,
+            instance_id,
+            body.generation_id,
+            KNOWS_MEMBER_EPOCHS,
+        );
+        allowed?;
     }
     shared.groups.stage(&body.group_id, (producer.id, producer.epoch), offsets)
 }

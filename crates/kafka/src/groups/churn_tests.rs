@@ -69,6 +69,7 @@ impl World {
             member_id: consumer.id.clone(),
             fresh_member_id: format!("m{number}-{}", self.fresh),
             member_id_required: number.is_multiple_of(2),
+            skips_assignment: true,
             instance_id: instance(number),
             client_id: String::new(),
             client_host: String::new(),

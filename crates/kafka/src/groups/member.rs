@@ -12,6 +12,8 @@ pub(crate) struct Join {
     pub(crate) fresh_member_id: String,
     /// Whether a newcomer must come again with the id it was given (KIP-394).
     pub(crate) member_id_required: bool,
+    /// Whether it can be the leader of a generation that is assigned already (KIP-814).
+    pub(crate) skips_assignment: bool,
     pub(crate) instance_id: Option<String>,
     pub(crate) client_id: String,
     pub(crate) client_host: String,
@@ -30,6 +32,8 @@ pub(crate) struct Joined {
     pub(crate) protocol: Option<String>,
     pub(crate) leader: String,
     pub(crate) member_id: String,
+    /// It is the leader, and the assignment stands.
+    pub(crate) skip_assignment: bool,
     /// For the leader: member id, instance id, metadata.
     pub(crate) members: Vec<(String, Option<String>, Bytes)>,
 }

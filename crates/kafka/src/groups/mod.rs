@@ -39,6 +39,10 @@ pub use offsets::{GroupsError, OFFSETS_TOPIC};
 /// As Kafka's `offset.metadata.max.bytes`.
 const METADATA_BYTES_MAX: usize = 4096;
 const EXPIRY_EVERY: Duration = Duration::from_secs(600);
+/// A group that has no members any more can still be described for so long, as in Kafka.
+const VACANT_FOR_MS: u64 = EXPIRY_EVERY.as_millis() as u64;
+/// The first version of OffsetCommit in which members of the newer protocol can name their epoch.
+pub(crate) const KNOWS_MEMBER_EPOCHS: i16 = 9;
 /// When nothing is due.
 const FAR: Duration = Duration::from_secs(3600);
 
@@ -114,7 +118,7 @@ impl Groups {
         let mut groups = self.groups.lock();
         groups.retain(|_, group| {
             group.tick(now_ms);
-            !group.is_vacant()
+            !group.is_vacant() || now_ms < group.vacant_since_ms().unwrap_or(now_ms) + VACANT_FOR_MS
         });
         groups.values().filter_map(state::Group::next_deadline_ms).chain(newer).min()
     }
@@ -144,7 +148,7 @@ impl Groups {
             if !request.member_id.is_empty() {
                 return Err(ResponseError::UnknownMemberId);
             }
-            if groups.len() >= self.config.groups_max {
+            if groups.len() >= self.config.groups_max && !forget_vacant(&mut groups) {
                 return Err(ResponseError::GroupMaxSizeReached);
             }
         }
@@ -220,15 +224,21 @@ impl Groups {
         member_id: &str,
         instance_id: Option<&str>,
         generation: i32,
+        version: i16,
     ) -> Result<(), ResponseError> {
         let now_ms = self.now_ms();
         if let Some(group) = self.newer.lock().get(group_id) {
+            if version < KNOWS_MEMBER_EPOCHS && group.has_member(member_id) {
+                return Err(ResponseError::UnsupportedVersion);
+            }
             return group.check_offsets(member_id, generation);
         }
         match self.groups.lock().get_mut(group_id) {
             Some(group) => group.may_commit(member_id, instance_id, generation, now_ms),
-            None if generation < 0 && member_id.is_empty() => Ok(()),
-            None if generation < 0 => Err(ResponseError::UnknownMemberId),
+            None if generation < 0 => Ok(()),
+            None if self.offsets.has(group_id) || self.offsets.is_staged(group_id) => {
+                Err(ResponseError::UnknownMemberId)
+            }
             // A generation from before a restart: the member has to join again.
             None => Err(ResponseError::IllegalGeneration),
         }
@@ -302,7 +312,7 @@ impl Groups {
     /// Whether a consumer may read the group's committed offsets: one of the newer protocol says who it is.
     pub(crate) fn may_fetch(&self, group_id: &str, member_id: Option<&str>, epoch: i32) -> Result<(), ResponseError> {
         match (self.newer.lock().get(group_id), member_id) {
-            (Some(group), Some(member_id)) if epoch >= 0 => group.check_offsets(member_id, epoch),
+            (Some(group), Some(member_id)) => group.check_member(member_id, epoch),
             _ => Ok(()),
         }
     }
@@ -371,6 +381,9 @@ impl Groups {
         let exists = self.offsets.has(group_id)
             || self.groups.lock().contains_key(group_id)
             || self.newer.lock().contains_key(group_id);
+        if group_id.is_empty() {
+            return Err(ResponseError::InvalidGroupId);
+        }
         if !exists {
             return Err(ResponseError::GroupIdNotFound);
         }
@@ -402,7 +415,9 @@ impl Groups {
         let oldest_ms = now_ms - self.config.offsets_retention.as_millis() as i64;
         for group_id in self.offsets.groups() {
             let groups = self.groups.lock();
-            if groups.contains_key(&group_id) || self.newer.lock().get(&group_id).is_some_and(|it| !it.is_empty()) {
+            if groups.get(&group_id).is_some_and(|it| !it.is_vacant())
+                || self.newer.lock().get(&group_id).is_some_and(|it| !it.is_empty())
+            {
                 continue;
             }
             if let Err(error) = self.offsets.forget(&group_id, now_ms, |_, it| it.commit_time_ms < oldest_ms) {
@@ -410,6 +425,13 @@ impl Groups {
             }
         }
     }
+}
+
+/// Makes room for another group where one has no members; whether there was such.
+fn forget_vacant(groups: &mut HashMap<String, state::Group>) -> bool {
+    let vacant = groups.iter().filter(|(_, group)| group.is_vacant());
+    let oldest = vacant.min_by_key(|(_, group)| group.vacant_since_ms()).map(|(id, _)| id.clone());
+    oldest.is_some_and(|id| groups.remove(&id).is_some())
 }
 
 fn commit_error(group_id: &str, error: &CommitError) -> ResponseError {

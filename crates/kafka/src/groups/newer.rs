@@ -8,7 +8,7 @@ use kafka_protocol::ResponseError;
 use playhouse_log::{Appended, Log};
 use uuid::Uuid;
 
-use super::consumer::{Answer, Beat, Catalog, Group, Member, Refused, records};
+use super::consumer::{AWAY, Answer, Beat, Catalog, Group, Member, Refused, records};
 use super::{Groups, unix_ms};
 use crate::api::is_internal;
 
@@ -57,7 +57,15 @@ impl Groups {
         catalog: &dyn Catalog,
     ) -> Result<(Answer, Option<Appended>), Refused> {
         if group_id.is_empty() {
-            return Err((ResponseError::InvalidGroupId, "the group id is empty".to_owned()));
+            return Err((ResponseError::InvalidRequest, "the group id is empty".to_owned()));
+        }
+        if beat.epoch < AWAY {
+            return Err((ResponseError::InvalidRequest, format!("{} is not a member epoch", beat.epoch)));
+        }
+        for (name, id) in [("instance", &beat.instance_id), ("rack", &beat.rack_id)] {
+            if id.as_ref().is_some_and(String::is_empty) {
+                return Err((ResponseError::InvalidRequest, format!("the {name} id is empty: leave it out")));
+            }
         }
         let mut classic = self.groups.lock();
         if classic.get(group_id).is_some_and(|group| !group.is_vacant()) {
@@ -74,7 +82,7 @@ impl Groups {
             if beat.epoch != 0 {
                 return Err((ResponseError::UnknownMemberId, format!("there is no group {group_id:?}: join")));
             }
-            if classic.len() + newer.len() >= self.config.groups_max {
+            if classic.len() + newer.len() >= self.config.groups_max && !super::forget_vacant(&mut classic) {
                 return Err((ResponseError::GroupMaxSizeReached, "there are too many groups".to_owned()));
             }
             classic.remove(group_id);
@@ -162,7 +170,7 @@ impl Groups {
 }
 
 /// The topics in a classic member's metadata (`ConsumerProtocolSubscription`), as far as it can be read.
-fn subscription(metadata: &Bytes) -> impl Iterator<Item = String> + use<> {
+pub(super) fn subscription(metadata: &Bytes) -> impl Iterator<Item = String> + use<> {
     let mut rest = metadata.slice(metadata.len().min(2)..);
     let count = if rest.len() < 4 { 0 } else { bytes::Buf::get_i32(&mut rest) };
     (0..count).map_while(move |_| {

@@ -199,6 +199,11 @@ impl OffsetStore {
         stored.pending.values().flatten().any(|pending| pending.group == group && pending.place == *place)
     }
 
+    /// Whether an open transaction has offsets of the group.
+    pub(crate) fn is_staged(&self, group: &str) -> bool {
+        self.state.lock().pending.values().flatten().any(|pending| pending.group == group)
+    }
+
     fn check_room(&self, stored: &Stored, more: usize) -> Result<(), CommitError> {
         if stored.live_bytes + more > self.bytes_max { Err(CommitError::Full(self.bytes_max)) } else { Ok(()) }
     }

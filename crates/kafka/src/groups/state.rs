@@ -16,6 +16,7 @@ use kafka_protocol::ResponseError;
 use tokio::sync::oneshot;
 
 use super::member::{Join, Joined, Member, Sync, Synced};
+use super::newer::subscription;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
@@ -55,6 +56,7 @@ pub(crate) struct Group {
     not_before_ms: u64,
     initial_delay_ms: u64,
     members_max: usize,
+    vacant_since_ms: Option<u64>,
 }
 
 impl Group {
@@ -72,6 +74,7 @@ impl Group {
             not_before_ms: 0,
             initial_delay_ms,
             members_max,
+            vacant_since_ms: None,
         }
     }
 
@@ -103,6 +106,11 @@ impl Group {
     /// Nobody is in it nor was told to come again.
     pub(crate) fn is_vacant(&self) -> bool {
         self.members.is_empty() && self.invited.is_empty()
+    }
+
+    /// As of the last [`Self::tick`].
+    pub(crate) fn vacant_since_ms(&self) -> Option<u64> {
+        self.vacant_since_ms
     }
 
     pub(crate) fn join(&mut self, request: Join, now_ms: u64, waiter: oneshot::Sender<Joined>) {
@@ -185,24 +193,43 @@ impl Group {
         };
         member.answer_join(Joined::failed(ResponseError::FencedInstanceId, old));
         member.answer_sync(Synced::failed(ResponseError::FencedInstanceId));
-        let unchanged = member.protocols == request.protocols;
+        let unchanged = self.state == State::Stable && self.is_as_before(&member, &request);
+        let skips_assignment = request.skips_assignment;
         let was_leader = self.leader.as_deref() == Some(old);
         let assignment = member.assignment;
         self.insert(id.clone(), request, now_ms, None);
+        if was_leader {
+            self.leader = Some(id.clone());
+        }
         if let Some(member) = self.members.get_mut(&id) {
             member.assignment = assignment;
-            if self.state == State::Stable && unchanged && !was_leader {
+            if unchanged {
                 member.synced = true;
-                let reply = self.joined(&id);
+                let mut reply = self.joined(&id);
+                reply.skip_assignment = was_leader && skips_assignment;
+                if was_leader && !skips_assignment {
+                    // It takes itself for a follower, and does not assign anew (as Kafka tells such clients).
+                    (reply.leader, reply.members) = (old.to_owned(), Vec::new());
+                }
                 return Err(Box::new((reply, waiter)));
             }
             member.joining = Some(waiter);
         }
-        if was_leader {
-            self.leader = Some(id);
-        }
         self.rebalance(now_ms);
         Ok(())
+    }
+
+    /// Whether a static member that comes back leaves the generation as it is: it wants to read the same topics. What else it
+    /// tells, such as what it owns, changes with every start.
+    fn is_as_before(&self, before: &Member, now: &Join) -> bool {
+        let protocol = self.protocol();
+        let Some((_, metadata)) = now.protocols.iter().find(|(name, _)| name == protocol) else { return false };
+        let (old, known) = (before.metadata(protocol), before.protocols.iter().map(|(name, _)| name));
+        let same = match now.protocol_type.as_str() {
+            "consumer" => subscription(&old).eq(subscription(metadata)),
+            _ => old == *metadata,
+        };
+        same && known.eq(now.protocols.iter().map(|(name, _)| name))
     }
 
     pub(crate) fn sync(&mut self, request: Sync, now_ms: u64, waiter: oneshot::Sender<Synced>) {
@@ -271,8 +298,8 @@ impl Group {
         }
     }
 
-    /// Whether this member may commit offsets; a negative generation without a member id is a consumer that assigns its
-    /// partitions itself, welcome while the group has no members.
+    /// Whether this member may commit offsets; a negative generation is a consumer that assigns its partitions itself, welcome
+    /// while the group has no members.
     pub(crate) fn may_commit(
         &mut self,
         member_id: &str,
@@ -280,7 +307,7 @@ impl Group {
         generation: i32,
         now_ms: u64,
     ) -> Result<(), ResponseError> {
-        if generation < 0 && member_id.is_empty() && self.members.is_empty() {
+        if generation < 0 && self.members.is_empty() {
             return Ok(());
         }
         self.check_generation(member_id, instance_id, generation)?;
@@ -335,6 +362,7 @@ impl Group {
             self.after_removal(now_ms);
         }
         self.complete_if_ready(now_ms);
+        self.vacant_since_ms = if self.is_vacant() { self.vacant_since_ms.or(Some(now_ms)) } else { None };
     }
 
     /// When [`Self::tick`] next has something to do.
@@ -520,6 +548,7 @@ impl Group {
             members: if leader == id { self.members.iter().map(listed).collect() } else { Vec::new() },
             leader,
             member_id: id.to_owned(),
+            skip_assignment: false,
         }
     }
 }

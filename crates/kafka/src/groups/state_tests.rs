@@ -17,6 +17,7 @@ fn request(member_id: &str, fresh: &str) -> Join {
         member_id: member_id.to_owned(),
         fresh_member_id: fresh.to_owned(),
         member_id_required: false,
+        skips_assignment: true,
         instance_id: None,
         client_id: "test".to_owned(),
         client_host: "127.0.0.1".to_owned(),

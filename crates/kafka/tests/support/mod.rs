@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::{RequestHeader, ResponseHeader};
+use kafka_protocol::messages::{ApiVersionsRequest, RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use playhouse_gate::{Gate, GateConfig, TopicRule};
 use playhouse_kafka::{KafkaConfig, KafkaServer, Metrics};
@@ -114,7 +114,7 @@ fn open_gate(directory: &Path, config: LogConfig) -> (Arc<Log>, Arc<Gate>) {
 
 pub struct Client {
     pub stream: TcpStream,
-    next_id: i32,
+    pub next_id: i32,
 }
 
 impl Client {
@@ -167,6 +167,13 @@ impl Client {
     pub async fn is_closed(&mut self) -> bool {
         matches!(self.stream.read(&mut [0; 1]).await, Ok(0) | Err(_))
     }
+}
+
+/// From version 3 on a client has to say what it is.
+pub fn api_versions() -> ApiVersionsRequest {
+    ApiVersionsRequest::default()
+        .with_client_software_name(StrBytes::from_static_str("test"))
+        .with_client_software_version(StrBytes::from_static_str("1"))
 }
 
 /// One batch of these values.

@@ -9,6 +9,7 @@ const LEADER_EPOCH: i32 = 0;
 const MAX_HELD_BACK_MS: i64 = 60_000;
 /// A batch for a compacted topic that decompresses to more is refused.
 const DECOMPRESS_LIMIT: usize = 64 << 20;
+const KEYS_MISSING_TOLD: usize = 1000;
 
 impl Partition {
     /// Appends one or more whole record batches as they are, patching base offset and leader epoch (and with
@@ -23,7 +24,7 @@ impl Partition {
             && (first.producer_epoch < 0 || first.base_sequence < 0)
         {
             let message = format!("producer {} sent no epoch or sequence", first.producer_id);
-            return Err(AppendError::Corrupt(message));
+            return Err(AppendError::Invalid(message));
         }
         self.append_checked(&settings, headers, batches)
     }
@@ -42,6 +43,9 @@ impl Partition {
         headers: Vec<BatchHeader>,
         batches: &[u8],
     ) -> Result<Appended, AppendError> {
+        if settings.timestamp_type == TimestampType::CreateTime {
+            check_times(settings, &headers, self.shared.clock.now_ms())?;
+        }
         if settings.cleanup.compacts() {
             check_keys(batches)?;
         }
@@ -196,27 +200,27 @@ fn check(batches: &[u8], limit: usize) -> Result<Vec<BatchHeader>, AppendError> 
         header.compression()?;
         // Fewer than the offsets count is well: records may have been taken out of the batch.
         if i64::from(header.record_count) > i64::from(header.last_offset_delta) + 1 {
-            return Err(AppendError::Corrupt(format!(
+            return Err(AppendError::Invalid(format!(
                 "{} records where the offsets count {}",
                 header.record_count,
                 i64::from(header.last_offset_delta) + 1
             )));
         }
         if header.is_control() {
-            return Err(AppendError::Corrupt("a control batch, which only the log itself writes".into()));
+            return Err(AppendError::Invalid("a control batch, which only the log itself writes".into()));
         }
         headers.push(header);
         rest = after;
     }
     match headers.as_slice() {
-        [] => Err(AppendError::Corrupt("no record batch".into())),
-        [first, _, ..] if headers.iter().any(BatchHeader::is_idempotent) => Err(AppendError::Corrupt(format!(
+        [] => Err(AppendError::Invalid("no record batch".into())),
+        [first, _, ..] if headers.iter().any(BatchHeader::is_idempotent) => Err(AppendError::Invalid(format!(
             "{} batches at once from producer {}: an idempotent producer sends one",
             headers.len(),
             first.producer_id
         ))),
         [first] if first.is_transactional() && !first.is_idempotent() => {
-            Err(AppendError::Corrupt("a transactional batch without a producer".into()))
+            Err(AppendError::Invalid("a transactional batch without a producer".into()))
         }
         _ => Ok(headers),
     }
@@ -224,22 +228,36 @@ fn check(batches: &[u8], limit: usize) -> Result<Vec<BatchHeader>, AppendError> 
 
 fn check_keys(batches: &[u8]) -> Result<(), AppendError> {
     let mut rest = Bytes::copy_from_slice(batches);
+    let (mut number, mut missing) = (0, Vec::new());
     while !rest.is_empty() {
         let (_, size) = split_first(&rest)?;
         for record in Records::decompress(&rest.split_to(size), DECOMPRESS_LIMIT)?.iter() {
-            if record?.key.is_none() {
-                return Err(AppendError::KeyMissing);
+            if record?.key.is_none() && missing.len() < KEYS_MISSING_TOLD {
+                missing.push(number);
             }
+            number += 1;
         }
     }
-    Ok(())
+    if missing.is_empty() { Ok(()) } else { Err(AppendError::KeysMissing(missing)) }
+}
+
+fn check_times(settings: &TopicSettings, headers: &[BatchHeader], now_ms: i64) -> Result<(), AppendError> {
+    let earliest_ms = settings.timestamp_before_max_ms.map_or(i64::MIN, |ms| now_ms.saturating_sub(ms));
+    let latest_ms = settings.timestamp_after_max_ms.map_or(i64::MAX, |ms| now_ms.saturating_add(ms));
+    let times = headers.iter().flat_map(|header| [header.base_timestamp_ms, header.max_timestamp_ms]);
+    // Below zero stands for none.
+    match times.filter(|ms| *ms >= 0).find(|ms| !(earliest_ms..=latest_ms).contains(ms)) {
+        Some(timestamp_ms) => Err(AppendError::Timestamp { timestamp_ms, earliest_ms, latest_ms }),
+        None => Ok(()),
+    }
 }
 
 impl From<BatchError> for AppendError {
     fn from(error: BatchError) -> Self {
         match error {
             BatchError::Magic(magic) => AppendError::UnsupportedFormat(magic),
-            other => AppendError::Corrupt(other.to_string()),
+            BatchError::Crc => AppendError::Corrupt(error.to_string()),
+            other => AppendError::Invalid(other.to_string()),
         }
     }
 }

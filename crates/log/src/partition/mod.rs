@@ -51,8 +51,12 @@ pub struct Appended {
 
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
+    /// Damaged on its way: sent again, it may be well.
     #[error("corrupt record batch: {0}")]
     Corrupt(String),
+    /// It is as it was sent, and no producer may send such a one.
+    #[error("invalid record batch: {0}")]
+    Invalid(String),
     #[error("record batch format {0} is not supported: use version 2")]
     UnsupportedFormat(i8),
     #[error("record batch of {size} bytes is larger than the topic's limit of {limit}")]
@@ -63,8 +67,11 @@ pub enum AppendError {
     ProducerFenced { producer_id: i64, current: i16, found: i16 },
     #[error("producer {0} has an open transaction, and this batch is not part of it")]
     InTransaction(i64),
+    /// Which records, counted from 0: the first thousand.
     #[error("a record without a key, which a compacted topic cannot keep")]
-    KeyMissing,
+    KeysMissing(Vec<i32>),
+    #[error("timestamp {timestamp_ms} is not between {earliest_ms} and {latest_ms}, as the topic wants it")]
+    Timestamp { timestamp_ms: i64, earliest_ms: i64, latest_ms: i64 },
     #[error("the log has reached its disk budget of {0} bytes")]
     DiskBudget(u64),
     #[error("the partition stopped accepting writes after a disk error: {0}")]

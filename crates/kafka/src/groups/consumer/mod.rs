@@ -30,7 +30,7 @@ pub(crate) type Refused = (ResponseError, String);
 /// The epochs by which a member says that it joins, leaves, or (a static one) will be back.
 const JOIN: i32 = 0;
 const LEAVE: i32 = -1;
-const AWAY: i32 = -2;
+pub(crate) const AWAY: i32 = -2;
 /// How often the group looks for new topics and partitions.
 const REFRESH_MS: u64 = 1_000;
 const REGEX_BYTES_MAX: usize = 1 << 20;
@@ -216,9 +216,17 @@ impl Group {
 
     /// Whether this member may commit and read offsets at this epoch.
     pub(crate) fn check_offsets(&self, member_id: &str, epoch: i32) -> Result<(), ResponseError> {
-        if epoch < 0 && member_id.is_empty() {
-            return if self.members.is_empty() { Ok(()) } else { Err(ResponseError::UnknownMemberId) };
+        if epoch < 0 && member_id.is_empty() && self.members.is_empty() {
+            return Ok(());
         }
+        self.check_member(member_id, epoch)
+    }
+
+    pub(crate) fn has_member(&self, member_id: &str) -> bool {
+        self.members.contains_key(member_id)
+    }
+
+    pub(crate) fn check_member(&self, member_id: &str, epoch: i32) -> Result<(), ResponseError> {
         match self.members.get(member_id) {
             None => Err(ResponseError::UnknownMemberId),
             Some(member) if member.epoch != epoch => Err(ResponseError::StaleMemberEpoch),
