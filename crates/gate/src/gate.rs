@@ -10,7 +10,7 @@ use playhouse_log::{AppendError, CreateTopicError, Log, TimestampType, Topic, To
 use playhouse_schema::{Fields, Validator};
 
 use crate::budget::{Budget, Charge, Refused};
-use crate::{BAD_EVENTS_TOPIC, BadEvents, Origin, Outcome, ProduceError, Produced, RequestError};
+use crate::{BAD_EVENTS_TOPIC, BadEvents, BadEventsError, Origin, Outcome, ProduceError, Produced, RequestError};
 
 #[derive(Debug, Clone)]
 pub struct GateConfig {
@@ -58,7 +58,7 @@ pub struct Gate {
     subjects: HashMap<String, Arc<Subject>>,
     without_rule: Arc<Subject>,
     pub(crate) budget: Arc<Budget>,
-    pub(crate) bad: BadEvents,
+    pub(crate) bad: Arc<BadEvents>,
     /// Held from the append of a batch with records taken out until those are stored: a retry waits for its outcome.
     pub(crate) quarantine: tokio::sync::Mutex<()>,
     overloaded: AtomicBool,
@@ -115,10 +115,9 @@ impl Gate {
             };
             subjects.insert(rule.topic, Arc::new(subject));
         }
-        BadEvents::create(&log, &config.new_topic)
-            .map_err(|source| GateError::Topic { topic: BAD_EVENTS_TOPIC.into(), source })?;
+        let bad = BadEvents::open(log.clone(), &config.new_topic)?;
         Ok(Arc::new(Gate {
-            bad: BadEvents::new(log.clone()),
+            bad: Arc::new(bad),
             log,
             budget: Budget::new(config.in_flight_bytes),
             without_rule: Arc::new(Subject {
@@ -139,6 +138,14 @@ impl Gate {
 
     pub fn log(&self) -> &Arc<Log> {
         &self.log
+    }
+
+    pub fn bad_events(&self) -> &Arc<BadEvents> {
+        &self.bad
+    }
+
+    pub fn max_event_bytes(&self) -> usize {
+        self.config.max_event_bytes
     }
 
     pub fn default_topic(&self) -> &str {
@@ -252,4 +259,6 @@ pub enum GateError {
     Schema { topic: String, reason: String },
     #[error("topic {topic:?}: {source}")]
     Topic { topic: String, source: CreateTopicError },
+    #[error(transparent)]
+    BadEvents(#[from] BadEventsError),
 }

@@ -11,7 +11,7 @@ use playhouse_log::Topic;
 use playhouse_log::batch::EncodedHeaders;
 use playhouse_schema::Reason;
 
-use crate::bad::BadFrames;
+use crate::bad::{BadFrames, Beside};
 use crate::budget::Charge;
 use crate::frame::{Partitioned, Stamp};
 use crate::gate::{Gate, Subject, now_ms};
@@ -92,11 +92,7 @@ pub(crate) async fn ingest_events(
     let mut start = 0;
     for event in events {
         let whole = start..start + event.len();
-        let piece = match Splitter::whole(&subject.validator, event, gate.config.max_event_bytes) {
-            piece if subject.has_schema || !is_no_json(&piece) => piece.within(whole.clone()),
-            _ => request.as_it_is(whole.clone()),
-        };
-        request.take(piece)?;
+        request.take(judge(&subject, event, gate.config.max_event_bytes).within(whole.clone()))?;
         start = whole.end;
         if start > turn {
             turn = start + TURN_BYTES;
@@ -104,6 +100,22 @@ pub(crate) async fn ingest_events(
         }
     }
     request.store().await
+}
+
+/// One event that came by itself. Without a schema, what is no JSON is taken as it is.
+pub(crate) fn judge(subject: &Subject, event: &[u8], max_event_bytes: usize) -> Piece {
+    match Splitter::whole(&subject.validator, event, max_event_bytes) {
+        piece if subject.has_schema || !is_no_json(&piece) => piece,
+        _ => as_it_is(0..event.len(), max_event_bytes),
+    }
+}
+
+fn as_it_is(range: Range<usize>, max_event_bytes: usize) -> Piece {
+    let verdict = match range.len() {
+        size if size > max_event_bytes => Err((Stage::Decode, vec![too_large(size, max_event_bytes)])),
+        _ => Ok(()),
+    };
+    Piece { range, key: None, id: None, verdict }
 }
 
 /// Without a schema, JSON is split into events, and everything else is one record.
@@ -198,23 +210,14 @@ impl<'a> Request<'a> {
         let bytes: usize = reasons.iter().map(|reason| REASON_BYTES + reason.path.len() + reason.message.len()).sum();
         self.charge.grow(bytes)?;
         if self.subject.keep_bad {
-            self.bad.push(stage, &reasons, raw, None);
+            self.bad.push(stage, &reasons, raw, None, &Beside::default());
         }
         Ok(Status::Rejected { reasons })
     }
 
     /// The body as one record.
     fn take_as_it_is(&mut self) -> Result<(), RequestError> {
-        self.take(self.as_it_is(0..self.body.len()))
-    }
-
-    fn as_it_is(&self, range: Range<usize>) -> Piece {
-        let limit = self.gate.config.max_event_bytes;
-        let verdict = match range.len() {
-            size if size > limit => Err((Stage::Decode, vec![too_large(size, limit)])),
-            _ => Ok(()),
-        };
-        Piece { range, key: None, id: None, verdict }
+        self.take(as_it_is(0..self.body.len(), self.gate.config.max_event_bytes))
     }
 
     async fn store(self) -> Result<Outcome, RequestError> {

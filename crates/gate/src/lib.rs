@@ -8,7 +8,7 @@
 //! - [`Gate`]: topics, budgets, counters;
 //! - `ingest`: event requests, by way of `split` (a body into events) and `frame` (events into batches);
 //! - `produce`: Kafka batches;
-//! - [`BadEvents`]: what was rejected.
+//! - [`BadEvents`]: what was rejected, and what has become of it; `repair`: the way back in.
 
 mod bad;
 mod budget;
@@ -17,10 +17,15 @@ mod gate;
 mod ingest;
 mod outcome;
 mod produce;
+mod repair;
 mod split;
 
-pub use bad::{BAD_EVENTS_TOPIC, BadEvent, BadEvents, BadFilter, BadStats, Groups, Selected, Stage};
+pub use bad::{
+    BAD_EVENT_STATE_TOPIC, BAD_EVENTS_TOPIC, BadEvent, BadEvents, BadEventsError, BadFilter, BadState, BadStats,
+    Groups, REPLAY_HEADER, Selected, Stage, StateError,
+};
 pub use gate::{Counters, Gate, GateConfig, GateError, TopicRule, is_internal};
 pub use outcome::{EventResult, Origin, Outcome, Reason, RequestError, Status};
-pub use playhouse_log::partition_of;
+pub use playhouse_log::{ReadError, partition_of};
 pub use produce::{ProduceError, Produced};
+pub use repair::{Fix, Repair, RepairError, RepairOutcome};

@@ -5,7 +5,7 @@ use playhouse_log::batch::{BatchError, Compression, Records, split_first};
 use playhouse_log::{AppendError, Appended, Partition};
 use playhouse_schema::Reason;
 
-use crate::bad::BadFrames;
+use crate::bad::{BadFrames, Beside};
 use crate::budget::Charge;
 use crate::gate::{Gate, Subject, is_internal, now_ms};
 use crate::split::too_large;
@@ -112,7 +112,7 @@ pub(crate) async fn produce(
             let value = record.value.unwrap_or_default();
             if let Err((stage, reasons)) = verdict {
                 let offset = base + (record.offset - header.base_offset);
-                taken_out.records.push((offset, stage, reasons, decoded.share(value)));
+                taken_out.records.push((offset, stage, reasons, decoded.share(value), Beside::of(&record)));
             }
             seen_bytes += value.len();
             turn += value.len();
@@ -177,7 +177,7 @@ fn decompress(
 #[derive(Default)]
 struct TakenOut {
     /// Offset from the append's first, and why.
-    records: Vec<(i64, Stage, Vec<Reason>, Bytes)>,
+    records: Vec<(i64, Stage, Vec<Reason>, Bytes, Beside)>,
     valid_bytes: usize,
 }
 
@@ -209,9 +209,9 @@ async fn store(
     let place = |offset: i64| (partition.index(), appended.base_offset + offset);
     let known = if appended.duplicate { stored_since(gate, topic, appended.append_time_ms).await? } else { Vec::new() };
     let mut bad = BadFrames::new(topic, subject.schema_id, origin, now_ms(), gate.config.max_event_bytes);
-    for (offset, stage, reasons, raw) in &taken_out.records {
+    for (offset, stage, reasons, raw, beside) in &taken_out.records {
         if !known.contains(&place(*offset)) {
-            bad.push(stage, reasons, raw, Some(place(*offset)));
+            bad.push(stage, reasons, raw, Some(place(*offset)), beside);
         }
     }
     if bad.count > 0 {
@@ -239,7 +239,7 @@ impl Gate {
         let origin = Origin { protocol: "log", ..Origin::default() };
         let subject = self.subject(topic);
         let mut bad = BadFrames::new(topic, subject.schema_id, &origin, now_ms(), self.config.max_event_bytes);
-        bad.push(&Stage::Decode, &[reason], raw, Some(place));
+        bad.push(&Stage::Decode, &[reason], raw, Some(place), &Beside::default());
         let (partition, appended) = self.bad.append(bad)?;
         Ok(partition.durable(appended.next_offset).await?)
     }
