@@ -6,6 +6,7 @@
 
 mod numbers;
 mod patch;
+mod pointer;
 mod sql;
 
 pub use patch::JsonPatch;

@@ -1,23 +1,36 @@
 //! JSON Patch (RFC 6902).
 
-use json_patch::{Patch, PatchOperation};
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Number, Value};
 
 use crate::numbers::first_that_changes;
+use crate::pointer::Pointer;
 use crate::{ChangeError, Event, InvalidChange};
 
 const OPERATIONS_MAX: usize = 1000;
 
+/// Members that an operation does not know are ignored, as the RFC has it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(tag = "op", rename_all = "lowercase")]
+enum Operation {
+    Add { path: Pointer, value: Value },
+    Remove { path: Pointer },
+    Replace { path: Pointer, value: Value },
+    Move { from: Pointer, path: Pointer },
+    Copy { from: Pointer, path: Pointer },
+    Test { path: Pointer, value: Value },
+}
+
 /// A patch, and how large it may make an event.
 #[derive(Debug, Clone)]
 pub struct JsonPatch {
-    operations: Vec<PatchOperation>,
+    operations: Vec<Operation>,
     bytes_max: usize,
 }
 
 impl JsonPatch {
     pub fn new(patch: Value, bytes_max: usize) -> Result<JsonPatch, InvalidChange> {
-        let Patch(operations) = serde_json::from_value(patch).map_err(InvalidChange::Patch)?;
+        let operations: Vec<Operation> = serde_json::from_value(patch).map_err(InvalidChange::Patch)?;
         match operations.len() {
             found if found > OPERATIONS_MAX => Err(InvalidChange::TooManyOperations { found, limit: OPERATIONS_MAX }),
             _ => Ok(JsonPatch { operations, bytes_max }),
@@ -31,11 +44,9 @@ impl JsonPatch {
             return Err(ChangeError::Number(number.to_owned()));
         }
         for (index, operation) in self.operations.iter().enumerate() {
-            json_patch::patch(&mut document, std::slice::from_ref(operation))
-                .map_err(|error| ChangeError::Operation { index, message: error.kind.to_string() })?;
+            operation.apply(&mut document).map_err(|message| ChangeError::Operation { index, message })?;
             // A copy of the whole into itself doubles it: a few of them would fill any memory.
-            let grows = matches!(operation, PatchOperation::Copy(_) | PatchOperation::Add(_));
-            if grows && size_above(&document, self.bytes_max).is_none() {
+            if operation.grows() && room_behind(&document, self.bytes_max).is_none() {
                 return Err(ChangeError::TooLarge(self.bytes_max));
             }
         }
@@ -43,15 +54,69 @@ impl JsonPatch {
     }
 }
 
+impl Operation {
+    fn grows(&self) -> bool {
+        matches!(self, Operation::Add { .. } | Operation::Replace { .. } | Operation::Copy { .. })
+    }
+
+    fn apply(&self, document: &mut Value) -> Result<(), String> {
+        let missing = |path: &Pointer| format!("there is nothing at {:?}", path.to_string());
+        let no_place = |path: &Pointer| format!("there is no place for a value at {:?}", path.to_string());
+        match self {
+            Operation::Add { path, value } => path.add(document, value.clone()).ok_or_else(|| no_place(path)),
+            Operation::Remove { path } => path.remove(document).map(drop).ok_or_else(|| missing(path)),
+            Operation::Replace { path, value } => {
+                *path.get_mut(document).ok_or_else(|| missing(path))? = value.clone();
+                Ok(())
+            }
+            Operation::Move { from, path } if from.is_above(path) => {
+                Err(format!("{:?} cannot move into itself", from.to_string()))
+            }
+            Operation::Move { from, path } => {
+                let value = from.remove(document).ok_or_else(|| missing(from))?;
+                path.add(document, value).ok_or_else(|| no_place(path))
+            }
+            Operation::Copy { from, path } => {
+                let value = from.get(document).cloned().ok_or_else(|| missing(from))?;
+                path.add(document, value).ok_or_else(|| no_place(path))
+            }
+            Operation::Test { path, value } => {
+                let found = path.get(document).ok_or_else(|| missing(path))?;
+                if is_equal(found, value) { Ok(()) } else { Err(format!("{:?} is another value", path.to_string())) }
+            }
+        }
+    }
+}
+
+/// As the RFC compares: numbers by what they are, not by how they are written.
+fn is_equal(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Number(one), Value::Number(other)) => one == other || is_equal_double(one, other),
+        (Value::Array(one), Value::Array(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| is_equal(one, other))
+        }
+        (Value::Object(one), Value::Object(other)) => {
+            let is_same = |(name, value)| other.get(name).is_some_and(|other| is_equal(value, other));
+            one.len() == other.len() && one.iter().all(is_same)
+        }
+        (one, other) => one == other,
+    }
+}
+
+/// `1` and `1.0`. Two integers are compared as such: as doubles, large ones that differ would be equal.
+fn is_equal_double(one: &Number, other: &Number) -> bool {
+    one.is_f64() != other.is_f64() && one.as_f64() == other.as_f64()
+}
+
 /// What is left of `room` behind the value written as JSON, roughly: quotes and escapes do not count. `None` where there
 /// is not enough.
-fn size_above(value: &Value, room: usize) -> Option<usize> {
+fn room_behind(value: &Value, room: usize) -> Option<usize> {
     let room = room.checked_sub(1)?;
     match value {
         Value::String(text) => room.checked_sub(text.len()),
-        Value::Array(items) => items.iter().try_fold(room, |room, item| size_above(item, room)),
+        Value::Array(items) => items.iter().try_fold(room, |room, item| room_behind(item, room)),
         Value::Object(fields) => {
-            fields.iter().try_fold(room, |room, (name, value)| size_above(value, room.checked_sub(name.len())?))
+            fields.iter().try_fold(room, |room, (name, value)| room_behind(value, room.checked_sub(name.len())?))
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => Some(room),
     }

@@ -34,13 +34,33 @@ fn every_operation_of_rfc_6902() {
         (json!([{"op": "remove", "path": "/old"}]), r#"{"tags":["a","b"],"user":7}"#),
         (json!([{"op": "move", "from": "/old/x", "path": "/x"}]), r#"{"old":{},"tags":["a","b"],"user":7,"x":1}"#),
         (json!([{"op": "copy", "from": "/tags/0", "path": "/old"}]), r#"{"old":"a","tags":["a","b"],"user":7}"#),
-        (json!([{"op": "test", "path": "/user", "value": 7}]), r#"{"old":{"x":1},"tags":["a","b"],"user":7}"#),
+        (json!([{"op": "add", "path": "/tags/1", "value": "x"}]), r#"{"old":{"x":1},"tags":["a","x","b"],"user":7}"#),
+        (json!([{"op": "add", "path": "", "value": []}]), "[]"),
+        (json!([{"op": "move", "from": "/user", "path": "/user"}]), r#"{"old":{"x":1},"tags":["a","b"],"user":7}"#),
+        (json!([{"op": "test", "path": "/old", "value": {"x": 1.0}}]), r#"{"old":{"x":1},"tags":["a","b"],"user":7}"#),
+        (
+            json!([{"op": "test", "path": "/user", "value": 7, "comment": "ignored"}]),
+            r#"{"old":{"x":1},"tags":["a","b"],"user":7}"#,
+        ),
         (json!([]), r#"{"old":{"x":1},"tags":["a","b"],"user":7}"#),
     ] {
         assert_eq!(patched(patch.clone(), raw).unwrap(), after, "{patch}");
     }
     let failing = json!([{"op": "add", "path": "/ok", "value": 1}, {"op": "test", "path": "/user", "value": "7"}]);
     assert!(matches!(patched(failing, raw), Err(ChangeError::Operation { index: 1, .. })));
+    for operation in [
+        json!({"op": "remove", "path": "/absent"}),
+        json!({"op": "replace", "path": "/absent", "value": 1}),
+        json!({"op": "add", "path": "/absent/x", "value": 1}),
+        json!({"op": "add", "path": "/tags/3", "value": 1}),
+        json!({"op": "add", "path": "/user/x", "value": 1}),
+        json!({"op": "copy", "from": "/absent", "path": "/x"}),
+        json!({"op": "move", "from": "/old", "path": "/old/x/y"}),
+        json!({"op": "test", "path": "/absent", "value": null}),
+    ] {
+        let outcome = patched(json!([operation]), raw);
+        assert!(matches!(outcome, Err(ChangeError::Operation { index: 0, .. })), "{operation}: {outcome:?}");
+    }
 }
 
 #[test]
