@@ -59,6 +59,16 @@ fn grpcio() {
     assert!(outcomes.values().all(|outcome| outcome == "ok"), "{outcomes:#?}");
 }
 
+/// Apache Kafka checks no values.
+#[test]
+#[ignore = "needs confluent-kafka and kafka-python"]
+fn producers_of_rejected_batches() {
+    let directory = tempfile::tempdir().unwrap();
+    let playhouse = Playhouse::builder(env!("CARGO_BIN_EXE_playhouse")).data(directory.path()).start();
+    let outcomes = outcomes("rejected.py", &playhouse.kafka().to_string(), &[]);
+    assert!(outcomes.values().all(|outcome| outcome == "ok"), "{outcomes:#?}");
+}
+
 #[test]
 #[ignore = "needs Apache Kafka and confluent-kafka"]
 fn librdkafka() {

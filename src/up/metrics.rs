@@ -19,6 +19,7 @@ pub fn source(
         let counters = gate.counters();
         let requests = ingest.counters();
         let status = engine.status();
+        let bad = gate.bad_events().usage();
         let mut lag =
             Metric::gauge("playhouse_lag_records", "Records durable in the log and not yet taken, by reader.")
                 .labelled([("reader", "engine")], status.lag as f64);
@@ -50,6 +51,14 @@ pub fn source(
                 .labelled([("outcome", "refused")], requests.refused as f64)
                 .labelled([("outcome", "busy")], requests.busy as f64)
                 .labelled([("outcome", "failed")], requests.failed as f64),
+            Metric::gauge("playhouse_bad_events_bytes", "Bad events on disk.").value(bad.bytes as f64),
+            Metric::gauge("playhouse_bad_events_quota_bytes", "What bad events may take on disk.")
+                .value(bad.bytes_max as f64),
+            Metric::counter(
+                "playhouse_bad_events_displaced_total",
+                "Bad events deleted before their time, because their quota was used up.",
+            )
+            .value(bad.displaced.events as f64),
             Metric::gauge("playhouse_log_bytes", "The log on disk.").value(gate.log().size_bytes() as f64),
             Metric::counter("playhouse_epochs_total", "Epochs since the state was made.").value(status.epoch as f64),
             Metric::gauge("playhouse_epoch_log_bytes", "The epoch log on disk.").value(status.epoch_log_bytes as f64),

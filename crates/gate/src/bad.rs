@@ -1,16 +1,20 @@
 //! Bad events: the typed rows of the log topic `bad_events`.
 
 mod filter;
+mod find;
 mod headers;
+mod id;
+mod quota;
 mod replayed;
 mod rows;
 mod state;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, TryLockError};
 
 use bytes::Bytes;
-use playhouse_log::batch::{BatchError, Records, split_first};
+use playhouse_log::batch::{BatchError, Record, Records, split_first};
 use playhouse_log::{AppendError, Appended, CreateTopicError, Log, Partition, ReadError, TimestampType, TopicSettings};
 
 use self::state::{States, offset_of};
@@ -20,8 +24,9 @@ pub(crate) use self::rows::{BadFrames, Beside};
 pub(crate) use self::state::{Intent, Standing, State, on_disk};
 
 pub use self::filter::{BadFilter, BadState, BadStats, Groups};
+pub use self::quota::{BadEventsLimits, BadEventsUsage};
 pub use self::replayed::REPLAY_HEADER;
-pub use self::state::{BAD_EVENT_STATE_TOPIC, StateError};
+pub use self::state::{BAD_EVENT_STATE_TOPIC, Displaced, StateError};
 
 pub const BAD_EVENTS_TOPIC: &str = "bad_events";
 
@@ -96,10 +101,21 @@ pub struct BadEvent {
     pub place: Option<(i32, i64)>,
 }
 
+impl BadEvent {
+    /// Whether it came as a record with key and headers of its own.
+    pub(crate) fn is_record(&self) -> bool {
+        self.place.is_some() && self.source_protocol != LOG_PROTOCOL
+    }
+}
+
+/// The protocol of what failed behind the gate.
+pub(crate) const LOG_PROTOCOL: &str = "log";
+
 /// The topic `bad_events` of a log: one partition, so that its rows have one order. Beside it, what has become of them.
 pub struct BadEvents {
     log: Arc<Log>,
     states: States,
+    bytes_max: AtomicU64,
     /// Counting reads the whole topic: one at a time.
     counting: Mutex<()>,
     /// Repairs take turns: each looks first what has become of its events.
@@ -136,7 +152,13 @@ impl BadEvents {
         let settings = TopicSettings { partitions: 1, timestamp_type: TimestampType::LogAppendTime, ..like.clone() };
         let topic = log.ensure_topic(BAD_EVENTS_TOPIC, settings)?;
         let states = States::open(&log, topic.id().to_string())?;
-        let bad = BadEvents { log, states, counting: Mutex::new(()), repairing: tokio::sync::Mutex::new(()) };
+        let bad = BadEvents {
+            log,
+            states,
+            bytes_max: AtomicU64::new(u64::MAX),
+            counting: Mutex::new(()),
+            repairing: tokio::sync::Mutex::new(()),
+        };
         let interrupted = bad.states.interrupted();
         if !interrupted.is_empty() {
             // Whoever starts does not wait for this: were it lost, the next start would find it again.
@@ -153,8 +175,11 @@ impl BadEvents {
             .into_iter()
             .filter_map(|event| Some((offset_of(&event.bad_id).filter(|offset| *offset >= start)?, event)))
             .collect();
-        let interrupted: Vec<(i64, Intent)> =
-            self.states.interrupted().into_iter().filter(|(offset, _)| events.contains_key(offset)).collect();
+        let intent = |offset: &i64| match self.states.get(*offset).standing {
+            Standing::Replaying(intent) => Some((*offset, *intent)),
+            _ => None,
+        };
+        let interrupted: Vec<(i64, Intent)> = events.keys().filter_map(intent).collect();
         if !interrupted.is_empty() {
             let bad = self.clone();
             let changes = tokio::task::spawn_blocking(move || bad.outcomes(interrupted)).await??;
@@ -198,6 +223,7 @@ impl BadEvents {
     pub(crate) fn append(&self, bad: BadFrames<'_>) -> Result<(Arc<Partition>, Appended), AppendError> {
         let partition = self.partition()?;
         let appended = partition.append(&bad.frames.finish())?;
+        self.keep_quota(&partition);
         Ok((partition, appended))
     }
 
@@ -212,19 +238,6 @@ impl BadEvents {
     pub fn select(&self, filter: &BadFilter, position: &mut Vec<i64>, max_rows: usize) -> Result<Selected, ReadError> {
         self.skip_to(filter, position)?;
         self.scan(position, max_rows, READS_MAX, &mut |row| filter.matches(row))
-    }
-
-    /// The one with this id, or `None` where there is none, or retention has deleted it.
-    pub fn find(&self, bad_id: &str) -> Result<Option<BadEvent>, ReadError> {
-        let Some(offset) = offset_of(bad_id) else { return Ok(None) };
-        let topic = self.log.topic(BAD_EVENTS_TOPIC);
-        let Some(partition) = topic.as_ref().and_then(|topic| topic.partition(0)) else { return Ok(None) };
-        if !(partition.log_start_offset()..partition.high_watermark()).contains(&offset) {
-            return Ok(None);
-        }
-        let (mut next, mut page) = (offset, Page::new(1));
-        self.read_batches(&partition.read(offset, PAGE_BYTES)?, &mut next, &mut page, &mut |_| true)?;
-        Ok(page.rows.pop().filter(|row| row.bad_id == bad_id))
     }
 
     /// Counts all that the filter selects; `None` while another count is at work. Takes as long as the topic is large.
@@ -287,6 +300,12 @@ impl BadEvents {
         Ok(page.selected(true))
     }
 
+    fn row(&self, record: &Record<'_>) -> BadEvent {
+        let mut row = rows::row(record);
+        self.states.annotate(record.offset, &mut row);
+        row
+    }
+
     fn read_batches(
         &self,
         bytes: &Bytes,
@@ -309,8 +328,7 @@ impl BadEvents {
                 if page.is_full() {
                     return Ok(());
                 }
-                let mut row = rows::row(&record);
-                self.states.annotate(record.offset, &mut row);
+                let row = self.row(&record);
                 if wanted(&row) {
                     page.push(row);
                 }

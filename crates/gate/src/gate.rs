@@ -9,8 +9,13 @@ use bytes::Bytes;
 use playhouse_log::{AppendError, CreateTopicError, Log, TimestampType, Topic, TopicSettings};
 use playhouse_schema::{Fields, Validator};
 
+use crate::binding::{Validation, value_subject};
 use crate::budget::{Budget, Charge, Refused};
-use crate::{BAD_EVENTS_TOPIC, BadEvents, BadEventsError, Origin, Outcome, ProduceError, Produced, RequestError};
+use crate::schemas::{Configured, Schemas};
+use crate::{
+    BAD_EVENTS_TOPIC, BadEvents, BadEventsError, JsonPayloads, Origin, Outcome, ProduceError, Produced, RequestError,
+    SchemaSource,
+};
 
 #[derive(Debug, Clone)]
 pub struct GateConfig {
@@ -45,11 +50,17 @@ pub struct TopicRule {
 
 /// A rule, compiled.
 pub(crate) struct Subject {
-    pub(crate) validator: Validator,
-    /// Without one, any bytes are taken.
-    pub(crate) has_schema: bool,
-    pub(crate) schema_id: Option<i32>,
+    /// Takes any JSON, and finds key and id in it.
+    pub(crate) any: Validator,
+    /// The schema that is configured for the topic. It finds key and id as well.
+    pub(crate) schema: Option<Arc<JsonPayloads>>,
     pub(crate) keep_bad: bool,
+}
+
+impl Subject {
+    pub(crate) fn schema_id(&self) -> Option<i32> {
+        self.schema.as_ref()?.id
+    }
 }
 
 pub struct Gate {
@@ -57,6 +68,7 @@ pub struct Gate {
     pub(crate) config: GateConfig,
     subjects: HashMap<String, Arc<Subject>>,
     without_rule: Arc<Subject>,
+    pub(crate) schemas: Schemas,
     pub(crate) budget: Arc<Budget>,
     pub(crate) bad: Arc<BadEvents>,
     /// Held from the append of a batch with records taken out until those are stored: a retry waits for its outcome.
@@ -89,31 +101,49 @@ const RETRY_DISK: Duration = Duration::from_secs(30);
 
 impl Gate {
     /// Opens the topics that the rules name (creating them with `LogAppendTime` where they have a schema) and `bad_events`.
+    /// There are no schemas but those of the rules.
     pub fn new(log: Arc<Log>, config: GateConfig, rules: Vec<TopicRule>) -> Result<Arc<Gate>, GateError> {
+        Gate::open(log, config, rules, None)
+    }
+
+    /// The same with a registry. What it has for a subject goes before the schema of a rule, whose subject is
+    /// `<topic>-value`.
+    pub fn with_registry(
+        log: Arc<Log>,
+        config: GateConfig,
+        rules: Vec<TopicRule>,
+        registry: Arc<dyn SchemaSource>,
+    ) -> Result<Arc<Gate>, GateError> {
+        Gate::open(log, config, rules, Some(registry))
+    }
+
+    fn open(
+        log: Arc<Log>,
+        config: GateConfig,
+        rules: Vec<TopicRule>,
+        registry: Option<Arc<dyn SchemaSource>>,
+    ) -> Result<Arc<Gate>, GateError> {
         let create = |topic: &str, settings: TopicSettings| {
             let created = log.ensure_topic(topic, settings);
             created.map_err(|source| GateError::Topic { topic: topic.to_owned(), source })
         };
         let mut subjects = HashMap::new();
+        let mut configured = Configured::default();
         for rule in rules {
             let fields = Fields { key: rule.key_field, id: rule.id_field };
-            let validator = match &rule.schema {
-                Some(schema) => Validator::compile(schema, &fields, config.max_depth)
-                    .map_err(|error| GateError::Schema { topic: rule.topic.clone(), reason: error.to_string() })?,
-                None => Validator::any(&fields, config.max_depth),
-            };
             let mut settings = config.new_topic.clone();
-            if rule.schema.is_some() {
+            let mut compiled = None;
+            if let Some(schema) = &rule.schema {
+                let validator = Validator::compile(schema, &fields, config.max_depth)
+                    .map_err(|error| GateError::Schema { topic: rule.topic.clone(), reason: error.to_string() })?;
+                let schema = Arc::new(JsonPayloads { id: rule.schema_id, validator });
+                configured.0.insert(value_subject(&rule.topic), schema.clone());
+                compiled = Some(schema);
                 settings.timestamp_type = TimestampType::LogAppendTime;
             }
             create(&rule.topic, settings)?;
-            let subject = Subject {
-                validator,
-                has_schema: rule.schema.is_some(),
-                schema_id: rule.schema_id,
-                keep_bad: rule.keep_bad,
-            };
-            subjects.insert(rule.topic, Arc::new(subject));
+            let any = Validator::any(&fields, config.max_depth);
+            subjects.insert(rule.topic, Arc::new(Subject { any, schema: compiled, keep_bad: rule.keep_bad }));
         }
         let bad = BadEvents::open(log.clone(), &config.new_topic)?;
         Ok(Arc::new(Gate {
@@ -121,11 +151,11 @@ impl Gate {
             log,
             budget: Budget::new(config.in_flight_bytes),
             without_rule: Arc::new(Subject {
-                validator: Validator::any(&Fields::default(), config.max_depth),
-                has_schema: false,
-                schema_id: None,
+                any: Validator::any(&Fields::default(), config.max_depth),
+                schema: None,
                 keep_bad: true,
             }),
+            schemas: Schemas { registry, configured },
             config,
             subjects,
             quarantine: tokio::sync::Mutex::new(()),
@@ -164,9 +194,10 @@ impl Gate {
         crate::ingest::ingest_events(self, topic, events, origin).await
     }
 
-    /// Kafka batches for one partition: appended verbatim where the topic has no schema or all records are valid;
-    /// otherwise the invalid records are quarantined: their offsets stay unused, and they are durable in `bad_events`
-    /// when this returns. Does not wait for the durability of the batches themselves.
+    /// Kafka batches for one partition: appended verbatim where the topic's values are not checked or all are valid.
+    /// Otherwise the topic says whether all is refused ([`ProduceError::Rejected`]), or the invalid records are
+    /// quarantined: their offsets stay unused, and they are durable in `bad_events` when this returns. Does not wait for
+    /// the durability of the batches themselves.
     pub async fn produce(
         &self,
         topic: &str,
@@ -193,6 +224,11 @@ impl Gate {
             accepted_bytes: self.counts.accepted_bytes.load(Ordering::Relaxed),
             in_flight_bytes: self.budget.used() as u64,
         }
+    }
+
+    /// Whether the values of a topic are checked where its settings do not say.
+    pub fn default_validation(&self, topic: &str) -> Validation {
+        if self.subject(topic).schema.is_some() { Validation::Full } else { Validation::None }
     }
 
     pub(crate) fn subject(&self, topic: &str) -> Arc<Subject> {

@@ -9,10 +9,11 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use playhouse_log::Topic;
 use playhouse_log::batch::EncodedHeaders;
-use playhouse_schema::Reason;
+use playhouse_schema::{Reason, Validator};
 
 use crate::bad::{BadFrames, Beside};
 use crate::budget::Charge;
+use crate::check::{Check, Checking, Refusal};
 use crate::frame::{Partitioned, Stamp};
 use crate::gate::{Gate, Subject, now_ms};
 use crate::split::{Piece, Splitter, too_large};
@@ -24,9 +25,8 @@ const TURN_BYTES: usize = 256 << 10;
 const ID_BYTES_MAX: usize = 1024;
 /// Ranges of the body are kept in 32 bits.
 const BODY_BYTES_MAX: usize = u32::MAX as usize;
-/// What a result takes in memory, and a reason without its texts.
+/// What a result takes in memory.
 const RESULT_BYTES: usize = size_of::<EventResult>();
-const REASON_BYTES: usize = size_of::<Reason>();
 
 pub(crate) async fn ingest(gate: &Gate, name: &str, body: Bytes, origin: &Origin) -> Result<Outcome, RequestError> {
     if body.len() > BODY_BYTES_MAX {
@@ -35,18 +35,17 @@ pub(crate) async fn ingest(gate: &Gate, name: &str, body: Bytes, origin: &Origin
     let topic = gate.open_topic(name).ok_or_else(|| RequestError::UnknownTopic(name.to_owned()))?;
     let charge = gate.admit(body.len())?;
     let subject = gate.subject(name);
-    let stamp = Stamp::new(origin, subject.schema_id);
-    let headers = stamp.headers();
-    let mut request = Request::new(gate, &topic, &subject, &body, origin, &headers, charge);
+    let treatment = Treatment::of(gate, &topic, &subject, origin);
+    let mut request = Request::new(gate, &topic, treatment, &body, origin, charge);
 
-    let mut splitter = Splitter::new(&subject.validator, &body, gate.config.max_event_bytes);
-    if !subject.has_schema && !looks_like_json(&body) {
+    let mut splitter = Splitter::new(request.treatment.validator, &body, gate.config.max_event_bytes);
+    if request.treatment.may_take_whole(&body) && !looks_like_json(&body) {
         request.take_as_it_is()?;
     } else {
         let mut turn = TURN_BYTES;
         while let Some(piece) = splitter.next() {
-            if !subject.has_schema && is_no_json(&piece) {
-                request = Request::new(gate, &topic, &subject, &body, origin, &headers, request.charge);
+            if !request.treatment.json_only && is_no_json(&piece) {
+                request = Request::new(gate, &topic, request.treatment, &body, origin, request.charge);
                 request.take_as_it_is()?;
                 break;
             }
@@ -80,19 +79,18 @@ pub(crate) async fn ingest_events(
     }
     let charge = gate.admit(size)?;
     let subject = gate.subject(name);
-    let stamp = Stamp::new(origin, subject.schema_id);
-    let headers = stamp.headers();
+    let treatment = Treatment::of(gate, &topic, &subject, origin);
     // One buffer, as ids are ranges of it.
     let body = match events {
         [event] => event.clone(),
         events => events.concat().into(),
     };
-    let mut request = Request::new(gate, &topic, &subject, &body, origin, &headers, charge);
+    let mut request = Request::new(gate, &topic, treatment, &body, origin, charge);
     let mut turn = TURN_BYTES;
     let mut start = 0;
     for event in events {
         let whole = start..start + event.len();
-        request.take(judge(&subject, event, gate.config.max_event_bytes).within(whole.clone()))?;
+        request.take(request.treatment.piece(event).within(whole.clone()))?;
         start = whole.end;
         if start > turn {
             turn = start + TURN_BYTES;
@@ -102,12 +100,16 @@ pub(crate) async fn ingest_events(
     request.store().await
 }
 
-/// One event that came by itself. Without a schema, what is no JSON is taken as it is.
-pub(crate) fn judge(subject: &Subject, event: &[u8], max_event_bytes: usize) -> Piece {
-    match Splitter::whole(&subject.validator, event, max_event_bytes) {
-        piece if subject.has_schema || !is_no_json(&piece) => piece,
-        _ => as_it_is(0..event.len(), max_event_bytes),
-    }
+/// An event judged by itself, as one of a request would be: its key, and the schema that its record is to name.
+pub(crate) fn judge(gate: &Gate, topic: &Topic, event: &[u8]) -> Result<(Option<Vec<u8>>, Option<i32>), Refusal> {
+    let subject = gate.subject(topic.name());
+    let mut treatment = Treatment::of(gate, topic, &subject, &Origin::default());
+    let piece = treatment.piece(event);
+    let (key, verdict) = (piece.key, piece.verdict);
+    treatment.verdict(verdict, event)?;
+    let names_its_own = treatment.headers_of_named.is_some() && Check::names_schema(event);
+    let key = key.and_then(|key| playhouse_schema::key_bytes(&event[key]));
+    Ok((key.map(|key| key.into_owned()), treatment.schema_id.filter(|_| !names_its_own)))
 }
 
 fn as_it_is(range: Range<usize>, max_event_bytes: usize) -> Piece {
@@ -127,12 +129,80 @@ fn is_no_json(piece: &Piece) -> bool {
     piece.verdict.as_ref().is_err_and(|(_, reasons)| reasons.iter().any(|reason| reason.keyword != "size"))
 }
 
+/// How the events of one topic are split, checked and stamped.
+struct Treatment<'a> {
+    subject: &'a Subject,
+    max_event_bytes: usize,
+    /// Runs while the body is split.
+    validator: &'a Validator,
+    /// What an event has to pass after that.
+    check: Option<Check<'a>>,
+    /// What is not JSON is a bad event; otherwise it may be a record of any bytes.
+    json_only: bool,
+    /// Of events that do not name their schema themselves.
+    schema_id: Option<i32>,
+    headers: EncodedHeaders,
+    /// For those that do.
+    headers_of_named: Option<EncodedHeaders>,
+}
+
+impl<'a> Treatment<'a> {
+    fn of(gate: &'a Gate, topic: &Topic, subject: &'a Subject, origin: &Origin) -> Treatment<'a> {
+        let mut treatment = Treatment {
+            subject,
+            max_event_bytes: gate.config.max_event_bytes,
+            validator: &subject.any,
+            check: None,
+            json_only: false,
+            schema_id: None,
+            headers: EncodedHeaders::new(&[]),
+            headers_of_named: None,
+        };
+        match (gate.checking(topic), &subject.schema) {
+            (Checking::Nothing, _) => {}
+            (Checking::Configured(_), Some(schema)) => {
+                treatment.validator = &schema.validator;
+                treatment.json_only = true;
+                treatment.schema_id = schema.id;
+            }
+            (Checking::Configured(check) | Checking::Subject(check), _) => {
+                treatment.json_only = check.wants_json();
+                treatment.schema_id = check.latest_id().filter(|_| check.wants_json());
+                treatment.headers_of_named = Some(Stamp::new(origin, None).headers());
+                treatment.check = Some(check);
+            }
+        }
+        treatment.headers = Stamp::new(origin, treatment.schema_id).headers();
+        treatment
+    }
+
+    /// One event that came by itself, as far as `validator` judges it.
+    fn piece(&self, event: &[u8]) -> Piece {
+        match Splitter::whole(self.validator, event, self.max_event_bytes) {
+            piece if is_no_json(&piece) && self.may_take_whole(event) => as_it_is(0..event.len(), self.max_event_bytes),
+            piece => piece,
+        }
+    }
+
+    /// The last word on an event.
+    fn verdict(&mut self, split: Result<(), (Stage, Vec<Reason>)>, event: &[u8]) -> Result<(), Refusal> {
+        match (split, &mut self.check) {
+            (Ok(()), Some(check)) => check.judge(Some(event), None),
+            (verdict, _) => verdict.map_err(|(stage, reasons)| Refusal { stage, reasons, schema_id: self.schema_id }),
+        }
+    }
+
+    /// Whether all of `bytes` may be one record although it is no JSON.
+    fn may_take_whole(&self, bytes: &[u8]) -> bool {
+        !self.json_only || (self.check.is_some() && Check::names_schema(bytes))
+    }
+}
+
 struct Request<'a> {
     gate: &'a Gate,
     topic: &'a Topic,
-    subject: &'a Subject,
+    treatment: Treatment<'a>,
     body: &'a Bytes,
-    headers: &'a EncodedHeaders,
     charge: Charge,
     good: Partitioned,
     bad: BadFrames<'a>,
@@ -146,10 +216,9 @@ impl<'a> Request<'a> {
     fn new(
         gate: &'a Gate,
         topic: &'a Topic,
-        subject: &'a Subject,
+        treatment: Treatment<'a>,
         body: &'a Bytes,
         origin: &'a Origin,
-        headers: &'a EncodedHeaders,
         charge: Charge,
     ) -> Request<'a> {
         let now = now_ms();
@@ -157,12 +226,11 @@ impl<'a> Request<'a> {
         Request {
             gate,
             topic,
-            subject,
             body,
-            headers,
             charge,
             good: Partitioned::new(topic.partitions().len(), number, now, body.len()),
-            bad: BadFrames::new(topic.name(), subject.schema_id, origin, now, gate.config.max_event_bytes),
+            bad: BadFrames::new(topic.name(), treatment.schema_id, origin, now, gate.config.max_event_bytes),
+            treatment,
             results: Vec::new(),
             accepted: 0,
             accepted_bytes: 0,
@@ -179,15 +247,17 @@ impl<'a> Request<'a> {
         }
         let raw = &self.body[piece.range];
         let id = piece.id.and_then(|id| shown_id(self.body, id));
-        let status = match piece.verdict {
+        let status = match self.treatment.verdict(piece.verdict, raw) {
             Ok(()) => {
                 let key = piece.key.and_then(|key| playhouse_schema::key_bytes(&self.body[key]));
-                let (partition, offset) = self.good.push(key.as_deref(), raw, self.headers);
+                let named = self.treatment.headers_of_named.as_ref().filter(|_| Check::names_schema(raw));
+                let headers = named.unwrap_or(&self.treatment.headers);
+                let (partition, offset) = self.good.push(key.as_deref(), raw, headers);
                 self.accepted += 1;
                 self.accepted_bytes += raw.len();
                 Status::Accepted { partition, offset }
             }
-            Err((stage, reasons)) => self.reject(&stage, reasons, raw)?,
+            Err(refusal) => self.reject(refusal, raw)?,
         };
         self.results.push(EventResult { id, status });
         Ok(())
@@ -206,13 +276,13 @@ impl<'a> Request<'a> {
     }
 
     #[cold]
-    fn reject(&mut self, stage: &Stage, reasons: Vec<Reason>, raw: &[u8]) -> Result<Status, RequestError> {
-        let bytes: usize = reasons.iter().map(|reason| REASON_BYTES + reason.path.len() + reason.message.len()).sum();
-        self.charge.grow(bytes)?;
-        if self.subject.keep_bad {
-            self.bad.push(stage, &reasons, raw, None, &Beside::default());
+    fn reject(&mut self, refusal: Refusal, raw: &[u8]) -> Result<Status, RequestError> {
+        self.charge.grow(refusal.bytes())?;
+        if self.treatment.subject.keep_bad {
+            self.bad.schema_id = refusal.schema_id;
+            self.bad.push(&refusal.stage, &refusal.reasons, raw, None, &Beside::default());
         }
-        Ok(Status::Rejected { reasons })
+        Ok(Status::Rejected { reasons: refusal.reasons })
     }
 
     /// The body as one record.

@@ -8,24 +8,30 @@
 //! - [`Gate`]: topics, budgets, counters;
 //! - `ingest`: event requests, by way of `split` (a body into events) and `frame` (events into batches);
 //! - `produce`: Kafka batches;
+//! - `check`: whether a value is one of its topic, by the topic's settings (`binding`) and schemas ([`SchemaSource`]);
 //! - [`BadEvents`]: what was rejected, and what has become of it; `repair`: the way back in.
 
 mod bad;
+mod binding;
 mod budget;
+mod check;
 mod frame;
 mod gate;
 mod ingest;
 mod outcome;
 mod produce;
 mod repair;
+mod schemas;
 mod split;
 
 pub use bad::{
-    BAD_EVENT_STATE_TOPIC, BAD_EVENTS_TOPIC, BadEvent, BadEvents, BadEventsError, BadFilter, BadState, BadStats,
-    Groups, REPLAY_HEADER, Selected, Stage, StateError,
+    BAD_EVENT_STATE_TOPIC, BAD_EVENTS_TOPIC, BadEvent, BadEvents, BadEventsError, BadEventsLimits, BadEventsUsage,
+    BadFilter, BadState, BadStats, Displaced, Groups, REPLAY_HEADER, Selected, Stage, StateError,
 };
+pub use binding::{ANY_SUBJECT, ON_INVALID_SETTING, OnInvalid, SUBJECT_SETTING, VALIDATION_SETTING, Validation};
 pub use gate::{Counters, Gate, GateConfig, GateError, TopicRule, is_internal};
 pub use outcome::{EventResult, Origin, Outcome, Reason, RequestError, Status};
 pub use playhouse_log::{ReadError, partition_of};
-pub use produce::{ProduceError, Produced};
+pub use produce::{ProduceError, Produced, Rejected, RejectedRecord};
 pub use repair::{Fix, Repair, RepairError, RepairOutcome};
+pub use schemas::{AvroPayloads, JsonPayloads, PayloadValidator, SchemaSource};

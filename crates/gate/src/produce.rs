@@ -1,14 +1,16 @@
-//! Kafka batches: appended verbatim, unless the topic has a schema and some of their records are invalid.
+//! Kafka batches: appended verbatim, unless the topic's values are checked and some are invalid. Those are taken out, or all is
+//! refused, as the topic says.
 
 use bytes::Bytes;
-use playhouse_log::batch::{BatchError, Compression, Records, split_first};
+use playhouse_log::batch::{BatchError, BatchHeader, Compression, Records, split_first};
 use playhouse_log::{AppendError, Appended, Partition};
 use playhouse_schema::Reason;
 
-use crate::bad::{BadFrames, Beside};
+use crate::bad::{BadFrames, Beside, LOG_PROTOCOL};
+use crate::binding::OnInvalid;
 use crate::budget::Charge;
-use crate::gate::{Gate, Subject, is_internal, now_ms};
-use crate::split::too_large;
+use crate::check::{Check, Refusal, schema_header};
+use crate::gate::{Gate, is_internal, now_ms};
 use crate::{Origin, RequestError, Stage};
 
 /// Text compresses to an eighth or so.
@@ -19,6 +21,10 @@ const DECOMPRESSED_MAX: usize = 64 << 20;
 const TURN_BYTES: usize = 256 << 10;
 /// How far the clock may have gone back between a batch and its bad events.
 const CLOCK_SLACK_MS: i64 = 60_000;
+
+/// Records of a rejected batch whose reasons are told; the rest is counted.
+const REJECTED_MAX: usize = 1000;
+const REASONS_SHOWN: usize = 10;
 
 /// Result of a Kafka produce of one partition's batches.
 #[derive(Debug)]
@@ -34,10 +40,45 @@ pub enum ProduceError {
     UnknownTopicOrPartition,
     #[error("busy: {0}")]
     Busy(String),
+    /// The request cannot be taken, whatever its records are.
     #[error("invalid records: {0:?}")]
     Invalid(Vec<Reason>),
     #[error(transparent)]
+    Rejected(Rejected),
+    #[error(transparent)]
     Append(#[from] AppendError),
+}
+
+/// Some records are invalid, and their topic has the whole batch refused for that. Nothing was kept of it.
+#[derive(Debug, thiserror::Error)]
+#[error("{} of {sent} records are invalid, and nothing was appended; the first is record {}: {}", self.count, self.records[0].index, self.records[0])]
+pub struct Rejected {
+    /// The first thousand of them, and at least one.
+    pub records: Vec<RejectedRecord>,
+    pub count: usize,
+    pub sent: usize,
+}
+
+#[derive(Debug)]
+pub struct RejectedRecord {
+    /// Counted from 0 in what was sent.
+    pub index: i32,
+    pub reasons: Vec<Reason>,
+}
+
+/// The first few reasons, for a glance.
+impl std::fmt::Display for RejectedRecord {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (number, Reason { path, message, keyword }) in self.reasons.iter().take(REASONS_SHOWN).enumerate() {
+            let between = if number > 0 { "; " } else { "" };
+            let at = if path.is_empty() { "" } else { ": " };
+            write!(formatter, "{between}{path}{at}{message} ({keyword})")?;
+        }
+        match self.reasons.len().saturating_sub(REASONS_SHOWN) {
+            0 => Ok(()),
+            more => write!(formatter, "; {more} more reasons"),
+        }
+    }
 }
 
 impl From<RequestError> for ProduceError {
@@ -81,75 +122,69 @@ pub(crate) async fn produce(
     };
     let partition = topic.partition(partition).ok_or(ProduceError::UnknownTopicOrPartition)?;
     let mut charge = gate.admit(batches.len())?;
-    let subject = gate.subject(name);
+    let Some(mut check) = gate.checking(&topic).into_check() else {
+        return take_as_they_are(gate, partition, &batches);
+    };
 
-    let mut taken_out = TakenOut::default();
-    let mut records = 0;
-    let mut rebuilt = Vec::new();
+    let mut sorted = Sorted::default();
     let mut rest = batches.clone();
-    let mut turn = 0;
-    // Counted in offsets from the first batch, which is where the log will put them.
-    let mut base = 0;
     while !rest.is_empty() {
-        let (header, size) = split_first(&rest)?;
+        let (header, size) = split_dense(&rest)?;
         let batch = rest.split_to(size);
-        if i64::from(header.record_count) != i64::from(header.last_offset_delta) + 1 {
-            let message =
-                format!("{} records with a last offset delta of {}", header.record_count, header.last_offset_delta);
-            return Err(AppendError::Corrupt(message).into());
-        }
-        if !subject.has_schema {
-            records += header.record_count as usize;
-            continue;
-        }
         let decoded = decompress(gate, &mut charge, &batch, header.compression()?)?;
-        let mut keep = Vec::with_capacity(64);
-        let mut seen_bytes = 0;
-        for record in decoded.iter() {
-            let record = record?;
-            let verdict = judge(&subject, record.value, gate.config.max_event_bytes);
-            keep.push(verdict.is_ok());
-            let value = record.value.unwrap_or_default();
-            if let Err((stage, reasons)) = verdict {
-                let offset = base + (record.offset - header.base_offset);
-                taken_out.records.push((offset, stage, reasons, decoded.share(value), Beside::of(&record)));
-            }
-            seen_bytes += value.len();
-            turn += value.len();
-            if turn > TURN_BYTES {
-                turn = 0;
-                tokio::task::yield_now().await;
-            }
-        }
-        records += keep.len();
-        taken_out.valid_bytes += seen_bytes;
-        if keep.contains(&false) {
-            rebuilt.extend_from_slice(&decoded.retain(|index| keep[index])?);
-        } else {
-            rebuilt.extend_from_slice(&batch);
-        }
-        base += i64::from(header.last_offset_delta) + 1;
+        sorted.sort(&mut check, &batch, &decoded, &mut charge).await?;
     }
-
-    let quarantined = taken_out.records.len();
-    let bytes = if subject.has_schema { taken_out.valid_bytes } else { batches.len() };
+    let Sorted { refused, records, valid_bytes, kept, .. } = sorted;
+    let quarantined = refused.len();
     if quarantined == 0 {
         let appended = partition.append(&batches)?;
         if !appended.duplicate {
-            gate.counts.add(records as u64, bytes as u64, 0);
+            gate.counts.add(records as u64, valid_bytes as u64, 0);
         }
         return Ok(Produced { appended, quarantined });
     }
+    if check.on_invalid() == OnInvalid::Reject {
+        gate.counts.add(0, 0, quarantined as u64);
+        let told = refused.into_iter().take(REJECTED_MAX);
+        let records_told = told.map(|it| RejectedRecord { index: it.index, reasons: it.refusal.reasons }).collect();
+        return Err(ProduceError::Rejected(Rejected { records: records_told, count: quarantined, sent: records }));
+    }
 
     let _in_turn = gate.quarantine.lock().await;
-    let appended = partition.append(&rebuilt)?;
-    if subject.keep_bad {
-        store(gate, name, &subject, partition, &appended, taken_out, origin).await?;
+    let appended = partition.append(&kept)?;
+    if gate.subject(name).keep_bad {
+        store(gate, name, partition, &appended, refused, origin).await?;
     }
     if !appended.duplicate {
-        gate.counts.add((records - quarantined) as u64, bytes as u64, quarantined as u64);
+        gate.counts.add((records - quarantined) as u64, valid_bytes as u64, quarantined as u64);
     }
     Ok(Produced { appended, quarantined })
+}
+
+/// Without a look at their records.
+fn take_as_they_are(gate: &Gate, partition: &Partition, batches: &Bytes) -> Result<Produced, ProduceError> {
+    let (mut records, mut at) = (0, 0);
+    while at < batches.len() {
+        let (header, size) = split_dense(&batches[at..])?;
+        records += header.record_count as u64;
+        at += size;
+    }
+    let appended = partition.append(batches)?;
+    if !appended.duplicate {
+        gate.counts.add(records, batches.len() as u64, 0);
+    }
+    Ok(Produced { appended, quarantined: 0 })
+}
+
+/// The first batch, as a producer makes it: with a record for every offset.
+fn split_dense(batches: &[u8]) -> Result<(BatchHeader, usize), ProduceError> {
+    let (header, size) = split_first(batches)?;
+    if i64::from(header.record_count) != i64::from(header.last_offset_delta) + 1 {
+        let message =
+            format!("{} records with a last offset delta of {}", header.record_count, header.last_offset_delta);
+        return Err(AppendError::Corrupt(message).into());
+    }
+    Ok((header, size))
 }
 
 /// What it decompresses to is charged, by what is usual first.
@@ -174,25 +209,74 @@ fn decompress(
     }
 }
 
+/// The records of a request, told apart.
 #[derive(Default)]
-struct TakenOut {
-    /// Offset from the append's first, and why.
-    records: Vec<(i64, Stage, Vec<Reason>, Bytes, Beside)>,
+struct Sorted {
+    refused: Vec<Refused>,
+    /// All of them.
+    records: usize,
     valid_bytes: usize,
+    /// The batches without those that are refused.
+    kept: Vec<u8>,
+    /// The offset of the next batch, counted from the first one's: where the log will put it.
+    base: i64,
+    /// Bytes looked at since other connections had their turn.
+    turn: usize,
 }
 
-fn judge(subject: &Subject, value: Option<&[u8]>, max_event_bytes: usize) -> Result<(), (Stage, Vec<Reason>)> {
-    let Some(value) = value else {
-        let reason = Reason::whole("type", "a record without a value (a tombstone) is no event");
-        return Err((Stage::Validate, vec![reason]));
-    };
-    if value.len() > max_event_bytes {
-        return Err((Stage::Decode, vec![too_large(value.len(), max_event_bytes)]));
+struct Refused {
+    /// Counted from 0 in all batches of the request.
+    index: i32,
+    /// Counted from the first batch's.
+    offset: i64,
+    refusal: Refusal,
+    raw: Bytes,
+    beside: Beside,
+}
+
+impl Sorted {
+    async fn sort(
+        &mut self,
+        check: &mut Check<'_>,
+        batch: &Bytes,
+        decoded: &Records,
+        charge: &mut Charge,
+    ) -> Result<(), ProduceError> {
+        let header = decoded.header();
+        let mut keep = Vec::with_capacity(64);
+        for record in decoded.iter() {
+            let record = record?;
+            let verdict = check.judge(record.value, schema_header(record.headers()));
+            let value = record.value.unwrap_or_default();
+            keep.push(verdict.is_ok());
+            match verdict {
+                Ok(()) => self.valid_bytes += value.len(),
+                Err(refusal) => {
+                    charge.grow(size_of::<Refused>() + refusal.bytes()).map_err(RequestError::from)?;
+                    let index = i32::try_from(self.records + keep.len() - 1).unwrap_or(i32::MAX);
+                    let offset = self.base + (record.offset - header.base_offset);
+                    let (raw, beside) = (decoded.share(value), Beside::of(&record));
+                    charge.grow(beside.bytes()).map_err(RequestError::from)?;
+                    self.refused.push(Refused { index, offset, refusal, raw, beside });
+                }
+            }
+            self.turn += value.len();
+            if self.turn > TURN_BYTES {
+                self.turn = 0;
+                tokio::task::yield_now().await;
+            }
+        }
+        self.records += keep.len();
+        if check.on_invalid() == OnInvalid::Quarantine {
+            if keep.contains(&false) {
+                self.kept.extend_from_slice(&decoded.retain(|index| keep[index])?);
+            } else {
+                self.kept.extend_from_slice(batch);
+            }
+        }
+        self.base += i64::from(header.last_offset_delta) + 1;
+        Ok(())
     }
-    subject.validator.check(value).map(drop).map_err(|reasons| {
-        let decode = reasons.iter().any(|reason| matches!(&*reason.keyword, "json" | "encoding" | "depth"));
-        (if decode { Stage::Decode } else { Stage::Validate }, reasons)
-    })
 }
 
 /// Stores what was taken out of a batch that has just been appended. A producer that retries may have died, or this
@@ -200,18 +284,25 @@ fn judge(subject: &Subject, value: Option<&[u8]>, max_event_bytes: usize) -> Res
 async fn store(
     gate: &Gate,
     topic: &str,
-    subject: &Subject,
     partition: &Partition,
     appended: &Appended,
-    taken_out: TakenOut,
+    refused: Vec<Refused>,
     origin: &Origin,
 ) -> Result<(), ProduceError> {
     let place = |offset: i64| (partition.index(), appended.base_offset + offset);
-    let known = if appended.duplicate { stored_since(gate, topic, appended.append_time_ms).await? } else { Vec::new() };
-    let mut bad = BadFrames::new(topic, subject.schema_id, origin, now_ms(), gate.config.max_event_bytes);
-    for (offset, stage, reasons, raw, beside) in &taken_out.records {
-        if !known.contains(&place(*offset)) {
-            bad.push(stage, reasons, raw, Some(place(*offset)), beside);
+    let (mut known, mut lying) = (Vec::new(), Vec::new());
+    if appended.duplicate {
+        known = stored_since(gate, topic, appended.append_time_ms).await?;
+        // A schema that came meanwhile may refuse now what was taken then.
+        partition.durable(appended.next_offset).await?;
+        lying = offsets(partition, appended)?;
+    }
+    let is_new = |offset: i64| !known.contains(&place(offset)) && lying.binary_search(&place(offset).1).is_err();
+    let mut bad = BadFrames::new(topic, None, origin, now_ms(), gate.config.max_event_bytes);
+    for Refused { offset, refusal, raw, beside, .. } in &refused {
+        if is_new(*offset) {
+            bad.schema_id = refusal.schema_id;
+            bad.push(&refusal.stage, &refusal.reasons, raw, Some(place(*offset)), beside);
         }
     }
     if bad.count > 0 {
@@ -219,6 +310,24 @@ async fn store(
         partition.durable(appended.next_offset).await?;
     }
     Ok(())
+}
+
+/// The offsets in the log of what was appended.
+fn offsets(partition: &Partition, appended: &Appended) -> Result<Vec<i64>, ProduceError> {
+    let mut offsets = Vec::new();
+    let mut next = appended.base_offset.max(partition.log_start_offset());
+    while next < appended.next_offset {
+        let bytes = partition.read(next, 1).map_err(|error| AppendError::Failed(error.to_string()))?;
+        if bytes.is_empty() {
+            break;
+        }
+        let records = Records::decompress(&bytes, DECOMPRESSED_MAX)?;
+        for record in records.iter() {
+            offsets.push(record?.offset);
+        }
+        next = records.header().next_offset();
+    }
+    Ok(offsets)
 }
 
 impl Gate {
@@ -236,9 +345,9 @@ impl Gate {
         if stored_since(self, topic, ingested_ms).await?.contains(&place) {
             return Ok(());
         }
-        let origin = Origin { protocol: "log", ..Origin::default() };
+        let origin = Origin { protocol: LOG_PROTOCOL, ..Origin::default() };
         let subject = self.subject(topic);
-        let mut bad = BadFrames::new(topic, subject.schema_id, &origin, now_ms(), self.config.max_event_bytes);
+        let mut bad = BadFrames::new(topic, subject.schema_id(), &origin, now_ms(), self.config.max_event_bytes);
         bad.push(&Stage::Decode, &[reason], raw, Some(place), &Beside::default());
         let (partition, appended) = self.bad.append(bad)?;
         Ok(partition.durable(appended.next_offset).await?)

@@ -10,9 +10,10 @@ use std::sync::Arc;
 
 use playhouse_log::batch::EncodedHeaders;
 use playhouse_log::{AppendError, ReadError, Topic, partition_of};
-use playhouse_schema::key_bytes;
+use playhouse_schema::wire::VALUE_SCHEMA_HEADER;
 
 use crate::bad::{Intent, Known, REPLAY_HEADER, Standing, State, on_disk};
+use crate::check::Refusal;
 use crate::frame::{Frames, Stamp};
 use crate::gate::{Gate, now_ms};
 use crate::ingest::judge;
@@ -125,14 +126,14 @@ impl Gate {
     fn try_one(&self, known: Known, fix: &Fix) -> Tried {
         let Known { offset, state, event } = known;
         let repair = Repair { event, after: None, outcome: RepairOutcome::WouldPass };
-        let mut tried = Tried { repair, offset, state, key: None };
+        let mut tried = Tried { repair, offset, state, framing: Framing::default() };
         let repair = &mut tried.repair;
         repair.outcome = match &tried.state.standing {
             Standing::Fixed { .. } => RepairOutcome::AlreadyFixed,
             Standing::Dropped => RepairOutcome::Dropped,
             Standing::Open | Standing::Replaying(_) => match self.judge_fixed(&repair.event, fix) {
-                (after, Ok(key)) => {
-                    (repair.after, tried.key) = (after, key);
+                (after, Ok(framing)) => {
+                    (repair.after, tried.framing) = (after, framing);
                     RepairOutcome::WouldPass
                 }
                 (after, Err(reasons)) => {
@@ -144,11 +145,9 @@ impl Gate {
         tried
     }
 
-    /// What the fix makes of an event, and its record key or why it is still bad.
-    fn judge_fixed(&self, event: &BadEvent, fix: &Fix) -> (Option<Vec<u8>>, Result<Option<Vec<u8>>, Vec<Reason>>) {
-        if self.open_topic(&event.topic).is_none() {
-            return (None, Err(vec![no_topic(event)]));
-        }
+    /// What the fix makes of an event, and its record, or why it is still bad.
+    fn judge_fixed(&self, event: &BadEvent, fix: &Fix) -> (Option<Vec<u8>>, Result<Framing, Vec<Reason>>) {
+        let Some(topic) = self.open_topic(&event.topic) else { return (None, Err(vec![no_topic(event)])) };
         if event.is_cut {
             let message = "only the beginning of the event was kept: it has to be sent again";
             return (None, Err(vec![Reason::whole("size", message)]));
@@ -157,12 +156,21 @@ impl Gate {
             Ok(after) => after,
             Err(message) => return (None, Err(vec![Reason::whole("fix", message)])),
         };
-        let piece = judge(&self.subject(&event.topic), &after, self.config.max_event_bytes);
-        let verdict = piece.verdict.map(|()| {
-            let key = piece.key.and_then(|key| key_bytes(&after[key]).map(|key| key.into_owned()));
-            key.or_else(|| event.key.clone())
-        });
-        (Some(after), verdict.map_err(|(_, reasons)| reasons))
+        let judged = if event.is_record() {
+            self.judge_record(&topic, event, &after)
+        } else {
+            judge(self, &topic, &after).map(|(key, schema_id)| Framing { key, schema_id })
+        };
+        (Some(after), judged.map_err(|refusal| refusal.reasons))
+    }
+
+    /// As the record of a batch would be judged. Its key is its producer's, and the gate stamps no schema on it.
+    fn judge_record(&self, topic: &Topic, event: &BadEvent, after: &[u8]) -> Result<Framing, Refusal> {
+        if let Some(mut check) = self.checking(topic).into_check() {
+            let header = event.headers.iter().rfind(|(name, _)| name == VALUE_SCHEMA_HEADER);
+            check.judge(Some(after), header.map(|(_, value)| value.as_slice()))?;
+        }
+        Ok(Framing { key: event.key.clone(), schema_id: None })
     }
 
     async fn replay(&self, tried: &mut [Tried]) -> Result<(), RepairError> {
@@ -215,7 +223,7 @@ impl Gate {
         let Repair { event, after, .. } = &tried.repair;
         let topic = self.open_topic(&event.topic)?;
         let partitions = topic.partitions().len() as i32;
-        let partition = match (&tried.key, event.place) {
+        let partition = match (&tried.framing.key, event.place) {
             (Some(key), _) => partition_of(key, partitions),
             (None, Some((partition, _))) if partition < partitions => partition,
             // Alike for all of one page.
@@ -226,7 +234,7 @@ impl Gate {
             address: event.source_address.as_ref().and_then(|address| address.parse().ok()),
             user_agent: event.user_agent.clone(),
         };
-        let stamp = Stamp::new(&origin, self.subject(&event.topic).schema_id);
+        let stamp = Stamp::new(&origin, tried.framing.schema_id);
         let mut headers = stamp.list();
         headers.extend(event.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())));
         headers.push((REPLAY_HEADER, event.bad_id.as_bytes()));
@@ -235,7 +243,7 @@ impl Gate {
         let intent = Intent { topic: event.topic.clone(), topic_id: topic.id().to_string(), partition, from };
         let append = appends.entry((event.topic.clone(), partition)).or_insert_with(|| Append::new(topic));
         let headers = EncodedHeaders::new(&headers);
-        let number = append.frames.push(now_ms(), tried.key.as_deref(), after.as_deref()?, &headers);
+        let number = append.frames.push(now_ms(), tried.framing.key.as_deref(), after.as_deref()?, &headers);
         append.events.push((index, number));
         Some(intent)
     }
@@ -251,7 +259,15 @@ struct Tried {
     /// In `bad_events`.
     offset: i64,
     state: State,
+    framing: Framing,
+}
+
+/// What becomes of a payload that is good now.
+#[derive(Default)]
+struct Framing {
     key: Option<Vec<u8>>,
+    /// For the record header `schema_id`.
+    schema_id: Option<i32>,
 }
 
 /// What goes to one partition.

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use common::*;
 use playhouse_gate::{
-    BadEvent, BadFilter, BadState, Fix, Gate, Origin, REPLAY_HEADER, Repair, RepairError, RepairOutcome, StateError,
+    BadEvent, BadEventsLimits, BadFilter, BadState, Fix, Gate, Origin, REPLAY_HEADER, Repair, RepairError,
+    RepairOutcome, StateError,
 };
 use playhouse_log::batch::{BatchBuilder, Compression};
 use playhouse_log::disk::SimulatedDisk;
@@ -135,10 +136,11 @@ async fn a_kafka_record_comes_back_with_its_key_and_headers() {
     );
     assert!(rows[1].key.is_none() && rows[1].reasons.last().unwrap().message.contains("not kept"), "{rows:?}");
     assert_eq!(repair(&house.gate, complete()).await[0].outcome, RepairOutcome::Fixed);
-    // The key that the payload says wins, as for every event.
     let stored = house.everything(TOPIC);
-    assert_eq!(stored[0].key.as_deref(), Some("u"));
-    assert!(stored[0].headers.contains(&("trace".to_owned(), "7".to_owned())), "{stored:?}");
+    let of_first = |record: &&Stored| record.headers.contains(&(REPLAY_HEADER.to_owned(), "0-0".to_owned()));
+    let first = stored.iter().find(of_first).unwrap();
+    assert_eq!(first.key.as_deref(), Some("k\u{fffd}"));
+    assert!(first.headers.contains(&("trace".to_owned(), "7".to_owned())), "{stored:?}");
 }
 
 #[tokio::test]
@@ -262,4 +264,60 @@ async fn a_replay_that_failed_is_looked_for_before_it_is_tried_again() {
     disk.set_capacity(None);
     assert_eq!(repair(&gate, complete()).await[0].outcome, RepairOutcome::AlreadyFixed);
     assert_eq!(replayed(&log).len(), 1);
+}
+
+#[tokio::test]
+async fn a_flood_displaces_the_oldest_and_that_is_counted() {
+    let disk = SimulatedDisk::new();
+    let (log, gate) = open(&disk, Durability::Fsync).unwrap();
+    let limits = BadEventsLimits { retention_ms: Some(1_000_000), bytes_max: 1 << 20 };
+    gate.bad_events().limit(limits).unwrap();
+    // What does not compress, and hides its size from nobody.
+    let mut dice = 88172645463325252u64;
+    let mut noise = || {
+        dice ^= dice << 13;
+        dice ^= dice >> 7;
+        dice ^= dice << 17;
+        format!("{dice:016x}")
+    };
+    let mut sent = 0;
+    for _ in 0..150 {
+        let lines: String =
+            (0..50).map(|_| format!("{{\"a\":\"{}\"}}\n", (0..20).map(|_| noise()).collect::<String>())).collect();
+        gate.ingest(TOPIC, lines.into(), &origin()).await.unwrap();
+        sent += 50;
+        let usage = gate.bad_events().usage();
+        assert!(usage.bytes <= usage.bytes_max + (64 << 10), "{usage:?}");
+    }
+    let usage = gate.bad_events().usage();
+    let left = gate.bad_events().stats(&BadFilter::default()).unwrap().unwrap().count;
+    assert_eq!(usage.displaced.events + left, sent);
+    assert!(left > sent / 10 && usage.displaced.bytes > 1 << 20 && usage.displaced.at_ms.is_some(), "{usage:?}");
+    // The oldest are gone, and what is known of them with the next repair.
+    assert_eq!(gate.bad_events().find("0-0").unwrap(), None);
+    assert!(gate.bad_events().find(&format!("0-{}", sent - 1)).unwrap().is_some());
+
+    log.close().unwrap();
+    drop((log, gate));
+    let (log, gate) = open(&disk, Durability::Fsync).unwrap();
+    assert_eq!(gate.bad_events().usage().displaced, usage.displaced);
+    gate.bad_events().limit(limits).unwrap();
+    assert_eq!(gate.bad_events().usage().bytes_max, 1 << 20);
+    assert_eq!(log.topic("bad_events").unwrap().settings().retention_ms, Some(1_000_000));
+    // Less room takes what is too much at once.
+    gate.bad_events().limit(BadEventsLimits { bytes_max: 500_000, ..limits }).unwrap();
+    assert!(
+        gate.bad_events().usage().bytes <= 500_000
+            && gate.bad_events().usage().displaced.events > usage.displaced.events
+    );
+}
+
+#[tokio::test]
+async fn an_event_that_was_displaced_while_it_was_looked_at_is_left_out() {
+    let house = House::new();
+    house.ingest("{\"id\":\"a\"}\n{\"id\":\"b\"}").await;
+    let events = bad(&house.gate);
+    house.log.topic("bad_events").unwrap().partition(0).unwrap().delete_records(1).unwrap();
+    let repairs = house.gate.repair(events, complete(), false).await.unwrap();
+    assert_eq!(repairs.iter().map(|it| it.event.bad_id.as_str()).collect::<Vec<_>>(), ["0-1"]);
 }

@@ -180,7 +180,7 @@ pub(crate) fn describe(config: &KafkaConfig, directory: &str) -> Vec<BrokerConfi
     ];
     rows.extend(DEFINITIONS.iter().filter(|it| rows_of_topics(it.broker)).map(|it| BrokerConfig {
         name: it.broker,
-        value: it.value(&config.new_topic),
+        value: it.value(&config.new_topic, &config.new_topic),
         kind: it.kind,
         default: it.kafka_default(),
         about: it.about,
@@ -189,7 +189,7 @@ pub(crate) fn describe(config: &KafkaConfig, directory: &str) -> Vec<BrokerConfi
     rows
 }
 
-/// Replication throttles are of topics only.
+/// Replication throttles and the settings of our own are of topics only.
 fn rows_of_topics(name: &str) -> bool {
-    !name.ends_with(".throttled.replicas")
+    !name.ends_with(".throttled.replicas") && !name.starts_with("playhouse.")
 }

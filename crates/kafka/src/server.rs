@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use playhouse_gate::{BAD_EVENTS_TOPIC, Gate};
+use playhouse_gate::{BAD_EVENTS_TOPIC, Gate, VALIDATION_SETTING, Validation};
+use playhouse_log::TopicSettings;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -55,6 +56,16 @@ impl Shared {
         topic == BAD_EVENTS_TOPIC
             || topic == self.gate.default_topic()
             || self.config.pipeline_topics.iter().any(|it| it == topic)
+    }
+
+    /// What holds for a topic where nothing was set on it.
+    pub(crate) fn topic_defaults(&self, topic: &str) -> TopicSettings {
+        let mut defaults = self.config.new_topic.clone();
+        let validation = self.gate.default_validation(topic);
+        if validation != Validation::default() {
+            defaults.notes.insert(VALIDATION_SETTING.to_owned(), validation.name().to_owned());
+        }
+        defaults
     }
 }
 

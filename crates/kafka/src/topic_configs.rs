@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use playhouse_gate::{ON_INVALID_SETTING, OnInvalid, SUBJECT_SETTING, VALIDATION_SETTING, Validation};
 use playhouse_log::{CleanupPolicy, TimestampType, TopicSettings};
 
 /// Kafka's `ConfigDef.Type`, as DescribeConfigs sends it.
@@ -236,6 +237,30 @@ pub(crate) const DEFINITIONS: &[Definition] = &[
         "Kept, without effect: there is one replica, and every acknowledgement waits until it is durable.",
     ),
     define(
+        ON_INVALID_SETTING,
+        Kind::String,
+        Values::OneOf(&OnInvalid::NAMES),
+        "quarantine",
+        ON_INVALID_SETTING,
+        "What becomes of a batch with invalid records: quarantine takes them out and keeps them in bad_events, reject refuses the batch with a reason for each of them.",
+    ),
+    define(
+        SUBJECT_SETTING,
+        Kind::String,
+        Values::Any,
+        "",
+        SUBJECT_SETTING,
+        "The registry's subject of the values; empty is the topic's name with -value, * a schema of any subject.",
+    ),
+    define(
+        VALIDATION_SETTING,
+        Kind::String,
+        Values::OneOf(&Validation::NAMES),
+        "none",
+        VALIDATION_SETTING,
+        "What a value must be: none takes any bytes, id wants the id of a schema of the subject, full a payload valid under that schema, or bare JSON valid under the latest.",
+    ),
+    define(
         "preallocate",
         Kind::Boolean,
         Values::Boolean,
@@ -323,8 +348,8 @@ pub(crate) fn definition(name: &str) -> Option<&'static Definition> {
 }
 
 impl Definition {
-    /// What holds with these settings.
-    pub(crate) fn value(&self, settings: &TopicSettings) -> String {
+    /// What holds with these settings, for a topic with these defaults.
+    pub(crate) fn value(&self, settings: &TopicSettings, defaults: &TopicSettings) -> String {
         let unlimited = || "-1".to_owned();
         match self.name {
             "cleanup.policy" => match settings.cleanup {
@@ -345,7 +370,10 @@ impl Definition {
             "retention.ms" => settings.retention_ms.map_or_else(unlimited, |ms| ms.to_string()),
             "segment.bytes" => settings.segment_bytes.to_string(),
             "segment.ms" => settings.segment_ms.to_string(),
-            _ => settings.notes.get(self.name).cloned().unwrap_or_else(|| self.default.to_owned()),
+            _ => {
+                let noted = settings.notes.get(self.name).or_else(|| defaults.notes.get(self.name));
+                noted.cloned().unwrap_or_else(|| self.default.to_owned())
+            }
         }
     }
 
@@ -386,7 +414,8 @@ fn list(value: &str) -> impl Iterator<Item = &str> {
 
 /// Whether a client has set it on this topic, or the server's configuration has.
 pub(crate) fn is_set(definition: &Definition, settings: &TopicSettings, defaults: &TopicSettings) -> bool {
-    settings.notes.contains_key(definition.name) || definition.value(settings) != definition.value(defaults)
+    settings.notes.contains_key(definition.name)
+        || definition.value(settings, defaults) != definition.value(defaults, defaults)
 }
 
 /// Sets one setting, or puts it back to the default (`None`); the error says what is wrong with it.
@@ -399,7 +428,7 @@ pub(crate) fn apply(
     let definition = definition(name).ok_or_else(|| format!("unknown topic setting {name:?}"))?;
     let Some(value) = value.map(str::trim) else {
         settings.notes.remove(name);
-        let default = definition.value(defaults);
+        let default = definition.value(defaults, defaults);
         heed(settings, name, &default);
         return Ok(());
     };
@@ -462,7 +491,7 @@ pub(crate) fn change(
         (Change::Set, Some(value)) => Some(value.to_owned()),
         _ if definition.kind != Kind::List => return Err(format!("{name} is not a list: set it")),
         (_, Some(value)) => {
-            let before = definition.value(settings);
+            let before = definition.value(settings, defaults);
             let mut items: Vec<&str> = list(&before).collect();
             match change {
                 Change::Append => items.extend(list(value).filter(|item| !list(&before).any(|it| it == *item))),
@@ -496,9 +525,9 @@ mod tests {
         assert!(DEFINITIONS.is_sorted_by_key(|definition| definition.name));
         let defaults = TopicSettings::default();
         for definition in DEFINITIONS {
-            definition.check(&definition.value(&defaults)).unwrap();
+            definition.check(&definition.value(&defaults, &defaults)).unwrap();
             let mut settings = defaults.clone();
-            heed(&mut settings, definition.name, &definition.value(&defaults));
+            heed(&mut settings, definition.name, &definition.value(&defaults, &defaults));
             assert_eq!(settings, defaults, "{}: what is shown can be set", definition.name);
         }
     }
@@ -515,7 +544,7 @@ mod tests {
         change(&mut settings, &defaults, "cleanup.policy", Change::Subtract, Some("delete")).unwrap();
         assert_eq!(settings.cleanup, CleanupPolicy::Compact);
         change(&mut settings, &defaults, "min.insync.replicas", Change::Set, Some("2")).unwrap();
-        assert_eq!(definition("min.insync.replicas").unwrap().value(&settings), "2");
+        assert_eq!(definition("min.insync.replicas").unwrap().value(&settings, &defaults), "2");
         replace(&mut settings, &defaults, &BTreeMap::from([("segment.ms", Some("5"))])).unwrap();
         assert_eq!((settings.segment_ms, settings.notes.len()), (5, 1));
         change(&mut settings, &defaults, "segment.ms", Change::Delete, None).unwrap();

@@ -28,6 +28,7 @@ pub use log::{Durability, Log, LogConfig, OpenError};
 pub use murmur2::partition_of;
 pub use partition::{
     AppendError, Appended, CommittedRead, DeleteRecordsError, Partition, ProducerState, ReadError, TransactionMarker,
+    Trimmed,
 };
 pub use segment::AbortedTransaction;
 pub use settings::{CleanupPolicy, TimestampType, TopicSettings};

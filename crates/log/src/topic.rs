@@ -69,6 +69,10 @@ impl Topic {
     pub fn settings(&self) -> TopicSettings {
         (*self.settings.get()).clone()
     }
+    /// The same, shared: for whoever only looks, at every request.
+    pub fn settings_in_force(&self) -> Arc<TopicSettings> {
+        self.settings.get()
+    }
     pub fn partitions(&self) -> &[Arc<Partition>] {
         &self.partitions
     }

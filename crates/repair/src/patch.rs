@@ -37,10 +37,11 @@ impl JsonPatch {
         }
     }
 
-    /// The patched event, written anew: without white space, its keys sorted, of doubled keys the last.
+    /// The patched event behind the name of its schema, if it has one; written anew: without white space, its keys sorted, of doubled keys the last.
     pub fn apply(&self, event: &Event<'_>) -> Result<Vec<u8>, ChangeError> {
-        let mut document: Value = serde_json::from_slice(event.raw).map_err(ChangeError::NotJson)?;
-        if let Some(number) = std::str::from_utf8(event.raw).ok().and_then(first_that_changes) {
+        let (prefix, json) = event.raw.split_at(schema_prefix(event.raw));
+        let mut document: Value = serde_json::from_slice(json).map_err(ChangeError::NotJson)?;
+        if let Some(number) = std::str::from_utf8(json).ok().and_then(first_that_changes) {
             return Err(ChangeError::Number(number.to_owned()));
         }
         for (index, operation) in self.operations.iter().enumerate() {
@@ -50,8 +51,20 @@ impl JsonPatch {
                 return Err(ChangeError::TooLarge(self.bytes_max));
             }
         }
-        serde_json::to_vec(&document).map_err(ChangeError::NotJson)
+        let mut patched = prefix.to_vec();
+        serde_json::to_writer(&mut patched, &document).map_err(ChangeError::NotJson)?;
+        Ok(patched)
     }
+}
+
+/// Bytes before the JSON that name its schema, as Confluent's serializers write them: a 0 and an id, or a 1 and a guid.
+fn schema_prefix(raw: &[u8]) -> usize {
+    let bytes = match raw.first() {
+        Some(0) => 5,
+        Some(1) => 17,
+        _ => 0,
+    };
+    bytes.min(raw.len())
 }
 
 impl Operation {

@@ -64,6 +64,17 @@ fn every_operation_of_rfc_6902() {
 }
 
 #[test]
+fn the_name_of_a_schema_stays_before_the_event() {
+    let patch = JsonPatch::new(json!([{"op": "remove", "path": "/a"}]), BYTES_MAX).unwrap();
+    for name in [&b"\0\0\0\0\x07"[..], b"\x010123456789abcdef"] {
+        assert_eq!(patch.apply(&event(&[name, b"{\"a\": 1}"].concat())).unwrap(), [name, b"{}"].concat());
+    }
+    for cut in [&b"\0"[..], b"\0\0\0\0\x07", b"\x01"] {
+        assert!(matches!(patch.apply(&event(cut)), Err(ChangeError::NotJson(_))));
+    }
+}
+
+#[test]
 fn a_patch_that_is_none_is_told_at_once() {
     for wrong in [
         json!({}),

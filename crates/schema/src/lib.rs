@@ -12,6 +12,8 @@
 //! For a registry, `formats` parses schemas (Avro so far) and has the text by which it knows them, and `compatibility` says
 //! why data of one cannot be read with another.
 //!
+//! `wire` reads how a record names the schema of its value.
+//!
 //! This crate knows nothing of the log, of sockets or of topics, and fetches nothing: a remote `$ref` is an error.
 
 mod cost;
@@ -23,6 +25,7 @@ mod validator;
 
 pub mod compatibility;
 pub mod formats;
+pub mod wire;
 
 pub use scan::{Break, Scanned, Verdict};
 pub use text::string_value;
@@ -34,7 +37,7 @@ pub struct Reason {
     /// JSON pointer (RFC 6901) to the offending value; empty for the whole event.
     pub path: String,
     pub message: String,
-    /// The schema keyword that failed (`required`, `type`, …), or `json`, `encoding`, `depth`, `size`.
+    /// The schema keyword that failed (`required`, `type`, …), or `json`, `encoding`, `depth`, `size`, `avro`, `schema_id`.
     pub keyword: String,
 }
 

@@ -197,7 +197,7 @@ impl Decoder {
         let Some(payload) = record.value else {
             return Err(failure("", "the record has no value"));
         };
-        self.push_payload(payload)?;
+        self.push_payload(without_schema_name(payload))?;
         let (mut address, mut user_agent) = (None, None);
         if self.needs_headers {
             for (name, value) in record.headers() {
@@ -327,6 +327,17 @@ impl Decoder {
         )
         .expect("every row appends one value of the schema's type to every column")
     }
+}
+
+/// A registry's clients put the name of a payload's schema before it: a byte 0 and an id of four bytes, or a byte 1 and a guid
+/// of sixteen. No JSON begins so.
+fn without_schema_name(payload: &[u8]) -> &[u8] {
+    let name = match payload.first() {
+        Some(0) => 5,
+        Some(1) => 17,
+        _ => 0,
+    };
+    payload.get(name..).unwrap_or(payload)
 }
 
 fn failure(path: impl Into<String>, message: impl Into<String>) -> DecodeFailure {

@@ -54,6 +54,17 @@ fn every_type() {
 }
 
 #[test]
+fn the_name_of_a_schema_before_the_json_is_passed_over() {
+    let mut decoder = decoder(ALL);
+    let json = br#"{"the id":"1","a/b":"x"}"#;
+    for name in [&b""[..], b"\0\0\0\0\x07", b"\x01sixteen bytes id"] {
+        push(&mut decoder, &[name, json].concat()).unwrap();
+    }
+    assert_eq!(decoder.len(), 3);
+    assert!(push(&mut decoder, b"\0\0\0").is_err() && push(&mut decoder, b"\x01{").is_err());
+}
+
+#[test]
 fn failures() {
     assert_eq!(failure(r#""the id":null"#), "/the id: must be present and not null");
     assert_eq!(failure(r#""a/b":1"#), "/a~1b: expected a string, found a number");

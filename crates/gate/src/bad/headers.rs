@@ -4,6 +4,11 @@
 use super::Stage;
 use crate::Reason;
 
+pub(super) const TOPIC: &str = "__connect.errors.topic";
+pub(super) const PARTITION: &str = "__connect.errors.partition";
+pub(super) const OFFSET: &str = "__connect.errors.offset";
+pub(super) const STAGE: &str = "__connect.errors.stage";
+
 /// A header is for a glance; the value has every reason.
 const MESSAGE_BYTES_MAX: usize = 1024;
 
@@ -35,12 +40,12 @@ impl<'a> ErrorHeaders<'a> {
 
     /// Partition and offset are there only where the event had a place in its topic.
     pub(super) fn list(&self) -> Vec<(&str, &[u8])> {
-        let mut headers: Vec<(&str, &[u8])> = vec![("__connect.errors.topic", self.topic.as_bytes())];
+        let mut headers: Vec<(&str, &[u8])> = vec![(TOPIC, self.topic.as_bytes())];
         if let Some((partition, offset)) = &self.place {
-            headers.push(("__connect.errors.partition", partition.as_bytes()));
-            headers.push(("__connect.errors.offset", offset.as_bytes()));
+            headers.push((PARTITION, partition.as_bytes()));
+            headers.push((OFFSET, offset.as_bytes()));
         }
-        headers.push(("__connect.errors.stage", self.stage.as_bytes()));
+        headers.push((STAGE, self.stage.as_bytes()));
         headers.push(("__connect.errors.class.name", self.class.as_bytes()));
         headers.push(("__connect.errors.exception.class.name", self.exception.as_bytes()));
         headers.push(("__connect.errors.exception.message", self.message.as_bytes()));

@@ -64,6 +64,12 @@ impl Beside {
         let headers = record.headers().map(owned).collect();
         Beside { key: record.key.map(<[u8]>::to_vec), headers, left_out_bytes: 0 }
     }
+
+    /// What it takes in memory, roughly.
+    pub(crate) fn bytes(&self) -> usize {
+        let header = |(name, value): &(String, Vec<u8>)| size_of::<(String, Vec<u8>)>() + name.len() + value.len();
+        self.key.as_ref().map_or(0, Vec::len) + self.headers.iter().map(header).sum::<usize>()
+    }
 }
 
 /// The bad events of one request, framed.

@@ -4,7 +4,7 @@
 //! has touched and retention has not deleted, about 50 bytes each, and no more than [`STATES_MAX`] of them.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use playhouse_log::batch::{BatchBuilder, BatchError, Compression, Records, split_first};
 use playhouse_log::{
@@ -20,6 +20,8 @@ pub const BAD_EVENT_STATE_TOPIC: &str = "__bad_event_state";
 /// Past it no further bad event is repaired or dropped until retention has deleted some that were.
 const STATES_MAX: usize = 1_000_000;
 const VERSION: u32 = 1;
+/// No bad id.
+const DISPLACED: &[u8] = b"displaced";
 const SEGMENT_BYTES: u64 = 16 << 20;
 const READ_BYTES: usize = 4 << 20;
 const BATCH_BYTES_MAX: usize = 16 << 20;
@@ -120,12 +122,38 @@ impl Stored {
     }
 }
 
+/// What the disk quota took away before its time, since the topic was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Displaced {
+    pub events: u64,
+    /// On disk.
+    pub bytes: u64,
+    /// When that was last.
+    pub at_ms: Option<i64>,
+}
+
+/// The value of the record with the key [`DISPLACED`].
+#[derive(Debug, Serialize, Deserialize)]
+struct StoredDisplaced {
+    version: u32,
+    of: String,
+    displaced: Displaced,
+}
+
+/// What is read back.
+#[derive(Default)]
+struct Kept {
+    states: BTreeMap<i64, State>,
+    displaced: Displaced,
+}
+
 /// The states of all bad events, by offset in `bad_events`. One writer at a time.
 pub(crate) struct States {
     partition: Arc<Partition>,
     of: String,
     states: RwLock<BTreeMap<i64, State>>,
     states_max: usize,
+    displaced: Mutex<Displaced>,
 }
 
 impl States {
@@ -141,8 +169,30 @@ impl States {
         };
         let topic = log.ensure_topic(BAD_EVENT_STATE_TOPIC, settings)?;
         let partition = topic.partition(0).ok_or(CreateTopicError::InvalidPartitions(0))?.clone();
-        let states = read_back(&partition, &of)?;
-        Ok(States { partition, of, states: RwLock::new(states), states_max: STATES_MAX })
+        let Kept { states, displaced } = read_back(&partition, &of)?;
+        let (states, displaced) = (RwLock::new(states), Mutex::new(displaced));
+        Ok(States { partition, of, states, states_max: STATES_MAX, displaced })
+    }
+
+    pub(crate) fn displaced(&self) -> Displaced {
+        *self.displaced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts what was displaced. Nobody waits until that is durable.
+    pub(crate) fn count_displaced(&self, events: u64, bytes: u64) -> Result<(), StateError> {
+        let now = now_ms();
+        let displaced = {
+            let mut displaced = self.displaced.lock().unwrap_or_else(PoisonError::into_inner);
+            displaced.events += events;
+            displaced.bytes += bytes;
+            displaced.at_ms = Some(now);
+            *displaced
+        };
+        let stored = StoredDisplaced { version: VERSION, of: self.of.clone(), displaced };
+        let mut batch = BatchBuilder::new(Compression::None);
+        batch.push(now, Some(DISPLACED), Some(&serde_json::to_vec(&stored)?), &[]);
+        self.partition.append(&batch.build())?;
+        Ok(())
     }
 
     pub(crate) fn get(&self, offset: i64) -> State {
@@ -242,8 +292,8 @@ pub(crate) fn offset_of(bad_id: &str) -> Option<i64> {
     (key(offset) == bad_id).then_some(offset)
 }
 
-fn read_back(partition: &Partition, of: &str) -> Result<BTreeMap<i64, State>, StateError> {
-    let mut states = BTreeMap::new();
+fn read_back(partition: &Partition, of: &str) -> Result<Kept, StateError> {
+    let Kept { mut states, mut displaced } = Kept::default();
     let mut offset = partition.log_start_offset();
     while offset < partition.high_watermark() {
         let mut bytes = partition.read(offset, READ_BYTES)?;
@@ -255,6 +305,11 @@ fn read_back(partition: &Partition, of: &str) -> Result<BTreeMap<i64, State>, St
             offset = header.next_offset();
             for record in Records::decompress(&bytes.split_to(size), BATCH_BYTES_MAX)?.iter() {
                 let record = record?;
+                if let (Some(DISPLACED), Some(value)) = (record.key, record.value) {
+                    let stored: StoredDisplaced = serde_json::from_slice(value)?;
+                    displaced = if stored.of == of { stored.displaced } else { Displaced::default() };
+                    continue;
+                }
                 let key = record.key.and_then(|key| std::str::from_utf8(key).ok());
                 let Some(event) = key.and_then(offset_of) else { continue };
                 match record.value.map(serde_json::from_slice::<Stored>).transpose()? {
@@ -265,7 +320,7 @@ fn read_back(partition: &Partition, of: &str) -> Result<BTreeMap<i64, State>, St
             }
         }
     }
-    Ok(states)
+    Ok(Kept { states, displaced })
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use playhouse_gate::{BadEvent, Gate, GateConfig, Origin, TopicRule};
+use playhouse_gate::{BadEvent, Gate, GateConfig, Origin, SchemaSource, TopicRule};
 use playhouse_log::batch::{Records, split_first};
 use playhouse_log::{Durability, Log, LogConfig, Partition, TopicSettings, disk::RealDisk};
 
@@ -63,6 +63,14 @@ impl House {
         let directory = tempfile::tempdir().unwrap();
         let log = Log::open(Arc::new(RealDisk), directory.path(), log).unwrap();
         House { gate: Gate::new(log.clone(), config, rules()).unwrap(), log, _directory: directory }
+    }
+
+    pub fn with_registry(registry: Arc<dyn SchemaSource>) -> House {
+        let directory = tempfile::tempdir().unwrap();
+        let log = LogConfig { durability: Durability::Os, ..LogConfig::default() };
+        let log = Log::open(Arc::new(RealDisk), directory.path(), log).unwrap();
+        let gate = Gate::with_registry(log.clone(), config(), rules(), registry).unwrap();
+        House { gate, log, _directory: directory }
     }
 
     pub async fn ingest(&self, body: impl Into<Bytes>) -> serde_json::Value {

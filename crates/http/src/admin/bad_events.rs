@@ -8,7 +8,9 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use playhouse_gate::{BadEvent, BadEvents, BadFilter, BadState, BadStats, ReadError, Reason, Stage};
+use playhouse_gate::{
+    BadEvent, BadEvents, BadEventsUsage, BadFilter, BadState, BadStats, Displaced, ReadError, Reason, Stage,
+};
 use serde::{Deserialize, Serialize};
 
 use super::AdminDoor;
@@ -167,6 +169,25 @@ pub(super) struct Stats {
     reasons: Vec<ReasonCount>,
     /// Reasons of further kinds: only so many are told apart.
     other_reasons: u64,
+    room: Room,
+}
+
+/// Of all bad events, whatever the filter.
+#[derive(Serialize)]
+struct Room {
+    bytes: u64,
+    bytes_max: u64,
+    /// What a flood displaced: since the topic was made.
+    displaced: u64,
+    displaced_bytes: u64,
+    displaced_at_ms: Option<i64>,
+}
+
+impl From<BadEventsUsage> for Room {
+    fn from(BadEventsUsage { bytes, bytes_max, displaced }: BadEventsUsage) -> Room {
+        let Displaced { events, bytes: displaced_bytes, at_ms } = displaced;
+        Room { bytes, bytes_max, displaced: events, displaced_bytes, displaced_at_ms: at_ms }
+    }
 }
 
 #[derive(Serialize)]
@@ -188,8 +209,8 @@ struct ReasonCount {
     count: u64,
 }
 
-impl From<BadStats> for Stats {
-    fn from(stats: BadStats) -> Stats {
+impl Stats {
+    fn new(stats: BadStats, usage: BadEventsUsage) -> Stats {
         let topics = stats.topics.counts.into_iter().map(|(topic, count)| TopicCount { topic, count });
         let stages = stats.stages.counts.into_iter().map(|(stage, count)| StageCount { stage, count });
         let reasons = stats.reasons.counts.into_iter();
@@ -207,6 +228,7 @@ impl From<BadStats> for Stats {
             stages: stages.collect(),
             reasons,
             other_reasons: stats.reasons.other,
+            room: Room::from(usage),
         }
     }
 }
@@ -267,9 +289,10 @@ pub(super) async fn stats(
         return Err(Problem::bad_request("stats have no pages: leave out limit and cursor"));
     }
     let filter = wanted.filter()?;
+    let usage = door.gate.bad_events().usage();
     let stats = read(door, move |bad_events| bad_events.stats(&filter)).await?;
     let busy = || Problem::busy("bad events are being counted for somebody else", Duration::from_secs(1));
-    stats.map(|stats| Json(Stats::from(stats))).ok_or_else(busy)
+    stats.map(|stats| Json(Stats::new(stats, usage))).ok_or_else(busy)
 }
 
 /// The next offset of each partition, joined by dashes.

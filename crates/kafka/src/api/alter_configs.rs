@@ -20,10 +20,10 @@ pub(super) async fn handle(context: &Context, mut request: Request) -> Result<Re
             let configs: BTreeMap<&str, Option<&str>> =
                 resource.configs.iter().map(|it| (it.name.as_str(), it.value.as_deref())).collect();
             let names: Vec<&str> = configs.keys().copied().collect();
-            let defaults = &shared.config.new_topic;
+            let defaults = shared.topic_defaults(&resource.resource_name);
             let place = (resource.resource_type, resource.resource_name.as_str());
             let altered = alter(&shared, place, &names, body.validate_only, |settings| {
-                topic_configs::replace(settings, defaults, &configs)
+                topic_configs::replace(settings, &defaults, &configs)
             });
             let response = AlterConfigsResourceResponse::default()
                 .with_resource_type(resource.resource_type)

@@ -87,7 +87,7 @@ fn configs(context: &Context, resource: &DescribeConfigsResource) -> Result<Vec<
         TOPIC => {
             let topic = context.shared.gate.log().topic(name);
             let topic = topic.ok_or((ResponseError::UnknownTopicOrPartition, "no such topic".to_owned()))?;
-            Ok(of_topic(&topic.settings(), &config.new_topic))
+            Ok(of_topic(&topic.settings(), &context.shared.topic_defaults(name)))
         }
         // The empty name asks for what is set for all brokers at run time: nothing.
         BROKER if name.is_empty() => Ok(Vec::new()),
@@ -130,13 +130,16 @@ fn from_broker(name: &'static str, value: String, default: &str) -> Vec<(&'stati
 pub(super) fn of_topic(settings: &TopicSettings, defaults: &TopicSettings) -> Vec<Described> {
     let describe = |it: &'static Definition| {
         let own = topic_configs::is_set(it, settings, defaults);
-        let own = own.then(|| (it.name, it.value(settings), SOURCE_TOPIC));
+        let own = own.then(|| (it.name, it.value(settings, defaults), SOURCE_TOPIC));
         Described {
             name: it.name,
             kind: it.kind,
             read_only: false,
             about: it.about,
-            sources: own.into_iter().chain(from_broker(it.broker, it.value(defaults), it.kafka_default())).collect(),
+            sources: own
+                .into_iter()
+                .chain(from_broker(it.broker, it.value(defaults, defaults), it.kafka_default()))
+                .collect(),
         }
     };
     DEFINITIONS.iter().map(describe).collect()

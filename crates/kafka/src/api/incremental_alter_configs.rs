@@ -21,7 +21,7 @@ pub(super) async fn handle(context: &Context, mut request: Request) -> Result<Re
     let responses = blocking(move || {
         let resources = body.resources.into_iter().map(|resource| {
             let names: Vec<&str> = resource.configs.iter().map(|it| it.name.as_str()).collect();
-            let defaults = &shared.config.new_topic;
+            let defaults = shared.topic_defaults(&resource.resource_name);
             let place = (resource.resource_type, resource.resource_name.as_str());
             let altered = alter(&shared, place, &names, body.validate_only, |settings| {
                 resource.configs.iter().try_for_each(|it| {
@@ -32,7 +32,7 @@ pub(super) async fn handle(context: &Context, mut request: Request) -> Result<Re
                         3 => Change::Subtract,
                         other => return Err(format!("{other} is no operation on a setting")),
                     };
-                    topic_configs::change(settings, defaults, &it.name, change, it.value.as_deref())
+                    topic_configs::change(settings, &defaults, &it.name, change, it.value.as_deref())
                 })
             });
             let response = AlterConfigsResourceResponse::default()

@@ -11,7 +11,7 @@ use kafka_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
 };
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
-use playhouse_gate::{Origin, ProduceError, Reason};
+use playhouse_gate::{Origin, ProduceError, Reason, Rejected};
 use playhouse_log::batch::split_first;
 use playhouse_log::{AppendError, Partition, TimestampType, Topic};
 
@@ -25,6 +25,8 @@ use crate::wire::{Reply, string};
 /// How long a client that hit a budget is asked to wait.
 const THROTTLE: Duration = Duration::from_millis(500);
 const REASONS_SHOWN: usize = 10;
+/// An answer has up to a thousand of them.
+const RECORD_MESSAGE_BYTES_MAX: usize = 1024;
 
 struct Appending {
     /// Awaited until `next_offset` is durable.
@@ -173,6 +175,7 @@ fn refuse(index: i32, error: ProduceError, topic: &str, throttled: &mut bool) ->
             ResponseError::NotEnoughReplicas
         }
         ProduceError::Invalid(reasons) => return invalid(index, &reasons),
+        ProduceError::Rejected(rejected) => return reject(index, &rejected, message),
         ProduceError::Append(AppendError::Corrupt(_)) => ResponseError::CorruptMessage,
         ProduceError::Append(AppendError::UnsupportedFormat(_)) => ResponseError::UnsupportedForMessageFormat,
         ProduceError::Append(AppendError::TooLarge { .. }) => ResponseError::MessageTooLarge,
@@ -194,4 +197,17 @@ fn invalid(index: i32, reasons: &[Reason]) -> PartitionProduceResponse {
     let message = shown.join("; ");
     let record = BatchIndexAndErrorMessage::default().with_batch_index_error_message(Some(string(message.clone())));
     failed(index, ResponseError::InvalidRecord, Some(message)).with_record_errors(vec![record])
+}
+
+/// What is wrong with each record, by its index in the batch (KIP-467). Clients fail these with their messages, and the others
+/// of the batch with one that says so.
+fn reject(index: i32, rejected: &Rejected, message: String) -> PartitionProduceResponse {
+    let errors = rejected.records.iter().map(|record| {
+        let mut shown = record.to_string();
+        shown.truncate(shown.floor_char_boundary(RECORD_MESSAGE_BYTES_MAX));
+        BatchIndexAndErrorMessage::default()
+            .with_batch_index(record.index)
+            .with_batch_index_error_message(Some(string(shown)))
+    });
+    failed(index, ResponseError::InvalidRecord, Some(message)).with_record_errors(errors.collect())
 }

@@ -21,6 +21,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub const TOPIC: &str = "events";
+/// Its values are checked: objects with the field `user`.
+pub const CHECKED: &str = "checked";
 pub const PARTITIONS: i32 = 2;
 
 pub struct Broker {
@@ -101,7 +103,12 @@ fn open_gate(directory: &Path, config: LogConfig) -> (Arc<Log>, Arc<Gate>) {
         id_field: None,
         keep_bad: true,
     };
-    let gate = Gate::new(log.clone(), config, vec![rule]).unwrap();
+    let checked = TopicRule {
+        topic: CHECKED.to_owned(),
+        schema: Some(r#"{"type":"object","required":["user"]}"#.to_owned()),
+        ..rule.clone()
+    };
+    let gate = Gate::new(log.clone(), config, vec![rule, checked]).unwrap();
     (log, gate)
 }
 

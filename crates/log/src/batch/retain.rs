@@ -4,33 +4,40 @@ use super::*;
 
 impl Records {
     /// The batch with only those records whose index `keep` holds for. Everything else stays: the offsets and timestamps
-    /// of the survivors, last offset delta, producer, sequence and codec; so offsets have gaps, and a batch that has
-    /// lost all its records is a header.
+    /// of the survivors, last offset delta, producer, sequence and codec; so offsets have gaps. The newest time is that of
+    /// the survivors. A batch that has lost all its records is a header, as Kafka's compaction leaves it.
     pub fn retain(&self, mut keep: impl FnMut(usize) -> bool) -> Result<Vec<u8>, BatchError> {
         let compression = self.header.compression()?;
         let malformed = || BatchError::Invalid("a record's length is wrong".into());
         let mut kept = Vec::with_capacity(self.bytes.len());
-        let mut count = 0;
+        let (mut count, mut newest_ms) = (0, NO_TIMESTAMP);
         let mut rest = &self.bytes[..];
         for index in 0..self.header.record_count as usize {
             let start = rest;
             let length =
                 varint::take(&mut rest).and_then(|length| usize::try_from(length).ok()).ok_or_else(malformed)?;
+            // Behind the length and one byte of attributes.
+            let time = &mut rest.get(1..).ok_or_else(malformed)?;
+            let delta = varint::take(time).ok_or_else(malformed)?;
             rest = rest.get(length..).ok_or_else(malformed)?;
             if keep(index) {
+                newest_ms = newest_ms.max(self.header.base_timestamp_ms.wrapping_add(delta));
                 kept.extend_from_slice(&start[..start.len() - rest.len()]);
                 count += 1;
             }
         }
-        let mut batch = Vec::with_capacity(HEADER_BYTES + kept.len());
-        batch.resize(HEADER_BYTES, 0);
-        if !kept.is_empty() {
-            batch = match compression {
-                Compression::None => [batch, kept].concat(),
-                _ => compression.compress(&kept, batch).map_err(|error| BatchError::Invalid(error.to_string()))?,
-            };
+        let mut header = BatchHeader { record_count: count, ..self.header };
+        if count == 0 {
+            return Ok(emptied(&header));
         }
-        let header = BatchHeader { record_count: count, ..self.header };
+        if count < self.header.record_count && !header.is_log_append_time() {
+            header.max_timestamp_ms = newest_ms;
+        }
+        let batch = vec![0; HEADER_BYTES];
+        let mut batch = match compression {
+            Compression::None => [batch, kept].concat(),
+            _ => compression.compress(&kept, batch).map_err(|error| BatchError::Invalid(error.to_string()))?,
+        };
         put_header(&mut batch, &header);
         Ok(batch)
     }
@@ -150,18 +157,23 @@ mod tests {
             assert_eq!(records.retain(|_| true).unwrap(), batch, "{compression:?}");
 
             let retained =
-                Records::decompress(&records.retain(|index| index % 2 == 1).unwrap().into(), 10_000).unwrap();
+                Records::decompress(&records.retain(|index| [1, 3].contains(&index)).unwrap().into(), 10_000).unwrap();
             let survivors: Vec<_> = retained
                 .iter()
                 .map(|record| record.unwrap())
                 .map(|record| (record.offset, record.timestamp_ms, record.value.unwrap()[0], record.header_count))
                 .collect();
-            assert_eq!(survivors, [(1, 1001, 1, 1), (3, 1003, 3, 1), (5, 1005, 5, 1)]);
+            assert_eq!(survivors, [(1, 1001, 1, 1), (3, 1003, 3, 1)]);
             let header = retained.header();
-            assert_eq!((header.last_offset_delta, header.record_count, header.base_sequence), (5, 3, 40));
+            assert_eq!((header.last_offset_delta, header.record_count, header.base_sequence), (5, 2, 40));
+            assert_eq!((header.base_timestamp_ms, header.max_timestamp_ms), (1000, 1003));
 
             let emptied = records.retain(|_| false).unwrap();
             assert_eq!(emptied.len(), HEADER_BYTES);
+            let header = split_first(&emptied).unwrap().0;
+            assert_eq!((header.last_offset_delta, header.base_sequence), (5, 40));
+            // Clients would decompress nothing.
+            assert_eq!(header.compression().unwrap(), Compression::None);
             assert_eq!(Records::decompress(&emptied.into(), 10_000).unwrap().iter().count(), 0);
         }
     }

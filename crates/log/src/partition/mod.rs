@@ -32,7 +32,7 @@ use transactions::Ended;
 
 pub use producers::ProducerState;
 pub use read::CommittedRead;
-pub use retention::DeleteRecordsError;
+pub use retention::{DeleteRecordsError, Trimmed};
 pub use transactions::TransactionMarker;
 
 /// Where a batch was put. The records are durable once the high watermark has passed `next_offset - 1`.
