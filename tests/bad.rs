@@ -179,6 +179,37 @@ fn bad_events_are_fixed_and_counted_once() {
     assert_eq!(world.bad(&["fix", "--all"]).status.code(), Some(2), "what to do is part of the usage");
 }
 
+#[test]
+fn a_flood_of_bad_events_stays_within_its_quota_and_is_told() {
+    let world = World::start_with(|builder| builder.set("bad_events.disk_quota", "1 MB"));
+    let mut sent = 0;
+    // Numbers that a compressor makes little of.
+    let mut number = 1u64;
+    for _ in 0..20 {
+        let mut lines = String::new();
+        for _ in 0..500 {
+            let noise: String = (0..12)
+                .map(|_| {
+                    number = number.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                    format!("{:x}", number >> 8)
+                })
+                .collect();
+            lines.push_str(&format!("{{\"id\":\"{noise}\"}}\n"));
+        }
+        assert_eq!(world.playhouse.post("/events", lines, &[]).0, 422);
+        sent += 500;
+    }
+    let status = &world.playhouse.status()["bad_events"];
+    assert!(status["bytes"].as_u64().unwrap() <= 1_100_000, "{status}");
+    let displaced = status["displaced"].as_i64().unwrap();
+    assert_eq!(displaced + world.playhouse.count("select count(*) from bad_events"), sent);
+    assert!(world.ok(&["stats"]).contains(&format!("\n{displaced} older ones were displaced, last at 2")));
+    let metric = format!("\nplayhouse_bad_events_displaced_total {displaced}\n");
+    assert!(displaced > 0 && world.playhouse.get("/metrics").text().contains(&metric));
+    let again = world.restarted();
+    assert_eq!(again.playhouse.status()["bad_events"]["displaced"], displaced);
+}
+
 /// Bytes of the log of all partitions whose directories begin so.
 fn bytes_of(data: &Path, partitions: &str) -> u64 {
     let directories = std::fs::read_dir(data.join("log")).unwrap().map(|entry| entry.unwrap());
