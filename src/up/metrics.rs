@@ -20,6 +20,7 @@ pub fn source(
         let requests = ingest.counters();
         let schemas = registry.snapshot();
         let status = engine.status();
+        let bad = gate.bad_events().usage();
         let mut lag =
             Metric::gauge("playhouse_lag_records", "Records durable in the log and not yet taken, by reader.")
                 .labelled([("reader", "engine")], status.lag as f64);
@@ -56,6 +57,14 @@ pub fn source(
                 "Requests answered with the first answer of their idempotency key.",
             )
             .value(requests.replayed as f64),
+            Metric::gauge("playhouse_bad_events_bytes", "Bad events on disk.").value(bad.bytes as f64),
+            Metric::gauge("playhouse_bad_events_quota_bytes", "What bad events may take on disk.")
+                .value(bad.bytes_max as f64),
+            Metric::counter(
+                "playhouse_bad_events_displaced_total",
+                "Bad events deleted before their time, because their quota was used up.",
+            )
+            .value(bad.displaced.events as f64),
             Metric::gauge("playhouse_log_bytes", "The log on disk.").value(gate.log().size_bytes() as f64),
             Metric::gauge("playhouse_registry_subjects", "Subjects of the schema registry, deleted ones included.")
                 .value(schemas.subject_count() as f64),

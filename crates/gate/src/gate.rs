@@ -15,7 +15,8 @@ use crate::budget::{Budget, Charge, Refused};
 use crate::fields::{FieldError, FieldTypes};
 use crate::schemas::{Configured, Schemas};
 use crate::{
-    BAD_EVENTS_TOPIC, BadEvents, JsonPayloads, Origin, Outcome, ProduceError, Produced, RequestError, SchemaSource,
+    BAD_EVENTS_TOPIC, BadEvents, BadEventsError, JsonPayloads, Origin, Outcome, ProduceError, Produced, RequestError,
+    SchemaSource,
 };
 
 #[derive(Debug, Clone)]
@@ -73,7 +74,7 @@ pub struct Gate {
     without_rule: Arc<Subject>,
     pub(crate) schemas: Schemas,
     pub(crate) budget: Arc<Budget>,
-    pub(crate) bad: BadEvents,
+    pub(crate) bad: Arc<BadEvents>,
     /// Held from the append of a batch with records taken out until those are stored: a retry waits for its outcome.
     pub(crate) quarantine: tokio::sync::Mutex<()>,
     overloaded: AtomicBool,
@@ -149,10 +150,9 @@ impl Gate {
             let types = rule.schema.as_deref().map(FieldTypes::of).unwrap_or_default();
             subjects.insert(rule.topic, Arc::new(Subject { any, schema: compiled, types, keep_bad: rule.keep_bad }));
         }
-        BadEvents::create(&log, &config.new_topic)
-            .map_err(|source| GateError::Topic { topic: BAD_EVENTS_TOPIC.into(), source })?;
+        let bad = BadEvents::open(log.clone(), &config.new_topic)?;
         Ok(Arc::new(Gate {
-            bad: BadEvents::new(log.clone()),
+            bad: Arc::new(bad),
             log,
             budget: Budget::new(config.in_flight_bytes),
             without_rule: Arc::new(Subject {
@@ -174,6 +174,14 @@ impl Gate {
 
     pub fn log(&self) -> &Arc<Log> {
         &self.log
+    }
+
+    pub fn bad_events(&self) -> &Arc<BadEvents> {
+        &self.bad
+    }
+
+    pub fn max_event_bytes(&self) -> usize {
+        self.config.max_event_bytes
     }
 
     pub fn default_topic(&self) -> &str {
@@ -299,4 +307,6 @@ pub enum GateError {
     Schema { topic: String, reason: String },
     #[error("topic {topic:?}: {source}")]
     Topic { topic: String, source: CreateTopicError },
+    #[error(transparent)]
+    BadEvents(#[from] BadEventsError),
 }

@@ -6,7 +6,7 @@ use playhouse_log::batch::{BatchError, BatchHeader, Compression, Records, split_
 use playhouse_log::{AppendError, Appended, Partition};
 use playhouse_schema::Reason;
 
-use crate::bad::BadFrames;
+use crate::bad::{BadFrames, Beside, LOG_PROTOCOL};
 use crate::binding::OnInvalid;
 use crate::budget::Charge;
 use crate::check::{Check, Refusal, schema_header};
@@ -231,6 +231,7 @@ struct Refused {
     offset: i64,
     refusal: Refusal,
     raw: Bytes,
+    beside: Beside,
 }
 
 impl Sorted {
@@ -254,7 +255,9 @@ impl Sorted {
                     charge.grow(size_of::<Refused>() + refusal.bytes()).map_err(RequestError::from)?;
                     let index = i32::try_from(self.records + keep.len() - 1).unwrap_or(i32::MAX);
                     let offset = self.base + (record.offset - header.base_offset);
-                    self.refused.push(Refused { index, offset, refusal, raw: decoded.share(value) });
+                    let (raw, beside) = (decoded.share(value), Beside::of(&record));
+                    charge.grow(beside.bytes()).map_err(RequestError::from)?;
+                    self.refused.push(Refused { index, offset, refusal, raw, beside });
                 }
             }
             self.turn += value.len();
@@ -296,10 +299,10 @@ async fn store(
     }
     let is_new = |offset: i64| !known.contains(&place(offset)) && lying.binary_search(&place(offset).1).is_err();
     let mut bad = BadFrames::new(topic, None, origin, now_ms(), gate.config.max_event_bytes);
-    for Refused { offset, refusal, raw, .. } in &refused {
+    for Refused { offset, refusal, raw, beside, .. } in &refused {
         if is_new(*offset) {
             bad.schema_id = refusal.schema_id;
-            bad.push(&refusal.stage, &refusal.reasons, raw, Some(place(*offset)));
+            bad.push(&refusal.stage, &refusal.reasons, raw, Some(place(*offset)), beside);
         }
     }
     if bad.count > 0 {
@@ -342,10 +345,10 @@ impl Gate {
         if stored_since(self, topic, ingested_ms).await?.contains(&place) {
             return Ok(());
         }
-        let origin = Origin { protocol: "log", ..Origin::default() };
+        let origin = Origin { protocol: LOG_PROTOCOL, ..Origin::default() };
         let subject = self.subject(topic);
         let mut bad = BadFrames::new(topic, subject.schema_id(), &origin, now_ms(), self.config.max_event_bytes);
-        bad.push(&Stage::Decode, &[reason], raw, Some(place));
+        bad.push(&Stage::Decode, &[reason], raw, Some(place), &Beside::default());
         let (partition, appended) = self.bad.append(bad)?;
         Ok(partition.durable(appended.next_offset).await?)
     }
