@@ -16,7 +16,10 @@ const ALLOWED: [(&str, &[&str]); 16] = [
     ("playhouse-engine", &["playhouse-log"]),
     ("playhouse-connectors", &["playhouse-engine"]),
     ("playhouse-query", &["playhouse-engine", "playhouse-gate", "playhouse-log"]),
-    ("playhouse-http", &["playhouse-gate", "playhouse-log", "playhouse-registry", "playhouse-repair", "playhouse-schema"]),
+    (
+        "playhouse-http",
+        &["playhouse-gate", "playhouse-log", "playhouse-registry", "playhouse-repair", "playhouse-schema"],
+    ),
     ("playhouse-grpc", &["playhouse-gate"]),
     // A client of whatever brokers, so it knows neither gate nor log; bodies and connections within limits are `http`'s.
     ("playhouse-proxy", &["playhouse-client", "playhouse-http"]),

@@ -79,6 +79,8 @@ pub fn source(
             Metric::counter("playhouse_late_total", "Rows too late for a view.").value(status.late as f64),
             Metric::counter("playhouse_undecodable_total", "Records that passed the gate and cannot be decoded.")
                 .value(status.undecodable as f64),
+            Metric::counter("playhouse_enrich_failed_total", "Rows that the pipeline failed on: they are bad events.")
+                .value(status.failed as f64),
             Metric::gauge("playhouse_dedup_ids", "Ids remembered.").value(status.dedup_ids as f64),
             Metric::gauge("playhouse_dedup_window_seconds", "The dedup window in force.")
                 .value(status.dedup_window_ms as f64 / 1_000.0),

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use playhouse_engine::BadRecords;
 use playhouse_engine::sql::{CompileOptions, Functions, Pipeline};
-use playhouse_gate::{Gate, Reason};
+use playhouse_engine::{BadRecord, BadRecords, FailedStage};
+use playhouse_gate::{Failure, Gate, Reason, Stage};
 
 use crate::config::{Config, Resource};
 
@@ -68,16 +68,25 @@ impl Resource {
     }
 }
 
-/// Keeps records that passed the gate and cannot be decoded as bad events.
+/// Keeps records that fail behind the gate as bad events.
 pub fn bad_records(gate: Arc<Gate>) -> BadRecords {
-    Arc::new(move |record| {
+    Arc::new(move |records, maybe_kept| {
         let gate = gate.clone();
-        Box::pin(async move {
-            let place = (record.partition, record.offset);
-            let reason = Reason { path: record.path, message: record.message, keyword: "decode".to_owned() };
-            gate.keep_undecodable(&record.topic, place, record.ingested_ms, &record.raw, reason)
-                .await
-                .map_err(|error| error.to_string())
-        })
+        let failures = records.into_iter().map(failure).collect();
+        Box::pin(async move { gate.keep_failures(failures, maybe_kept).await.map_err(|error| error.to_string()) })
     })
+}
+
+fn failure(record: BadRecord) -> Failure {
+    let (stage, keyword) = match record.stage {
+        FailedStage::Decode => (Stage::Decode, "decode"),
+        FailedStage::Enrich => (Stage::Enrich, "enrich"),
+    };
+    Failure {
+        topic: record.topic,
+        partition: record.partition,
+        offset: record.offset,
+        stage,
+        reason: Reason { path: record.path, message: record.message, keyword: keyword.to_owned() },
+    }
 }

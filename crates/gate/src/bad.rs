@@ -18,6 +18,7 @@ use playhouse_log::batch::{BatchError, Record, Records, split_first};
 use playhouse_log::{AppendError, Appended, CreateTopicError, Log, Partition, ReadError, TimestampType, TopicSettings};
 
 use self::state::{States, offset_of};
+use crate::failures::names_schema;
 use crate::{Reason, RepairError};
 
 pub(crate) use self::rows::{BadFrames, Beside};
@@ -37,9 +38,9 @@ const READS_MAX: usize = 64;
 /// A page with so much of events in it is full, however few rows it has.
 const PAGE_RAW_BYTES: usize = 16 << 20;
 /// By how much the clock of a row's receipt may be ahead of the log's.
-const CLOCK_SLACK_MS: i64 = 60_000;
+pub(crate) const CLOCK_SLACK_MS: i64 = 60_000;
 /// The batches of this topic are framed here, close to their 1 MB plus one event.
-const DECOMPRESSED_MAX: usize = 64 << 20;
+pub(crate) const DECOMPRESSED_MAX: usize = 64 << 20;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stage {
@@ -88,7 +89,7 @@ pub struct BadEvent {
     /// As sent; of an event over the size limit, its beginning.
     pub raw: Vec<u8>,
     pub is_cut: bool,
-    /// Key and headers of a record that came over the Kafka protocol.
+    /// Key and headers of a record that came over the Kafka protocol, or that failed behind the gate.
     pub key: Option<Vec<u8>>,
     pub headers: Vec<(String, Vec<u8>)>,
     /// How often a repair was tried.
@@ -97,14 +98,16 @@ pub struct BadEvent {
     pub fixed_as: Option<String>,
     /// Nobody wants to repair it.
     pub dropped: bool,
-    /// The partition and offset it would have had in its topic, where it was taken out of a Kafka batch.
+    /// The partition and offset it would have had in its topic, where it was taken out of a Kafka batch; that it has, where
+    /// it failed behind the gate.
     pub place: Option<(i32, i64)>,
 }
 
 impl BadEvent {
-    /// Whether it came as a record with key and headers of its own.
+    /// Whether it came as a record with key and headers of its own. What failed behind the gate may have come either way:
+    /// only a record names its schema in a header.
     pub(crate) fn is_record(&self) -> bool {
-        self.place.is_some() && self.source_protocol != LOG_PROTOCOL
+        self.place.is_some() && (self.source_protocol != LOG_PROTOCOL || names_schema(&self.headers))
     }
 }
 

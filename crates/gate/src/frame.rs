@@ -9,6 +9,11 @@ const BATCH_BYTES: usize = 1 << 20;
 /// User agents are of any length; what is stamped on every record is not.
 const USER_AGENT_BYTES_MAX: usize = 512;
 
+/// The headers that the gate stamps on records.
+pub(crate) const SOURCE_ADDRESS_HEADER: &str = "source_address";
+pub(crate) const USER_AGENT_HEADER: &str = "user_agent";
+pub(crate) const SCHEMA_ID_HEADER: &str = "schema_id";
+
 /// The batches of one partition that one request makes.
 pub(crate) struct Frames {
     builder: BatchBuilder,
@@ -106,10 +111,14 @@ impl Stamp {
     }
 
     pub(crate) fn list(&self) -> Vec<(&str, &[u8])> {
-        [("source_address", &self.address), ("user_agent", &self.user_agent), ("schema_id", &self.schema_id)]
-            .into_iter()
-            .filter_map(|(name, value)| Some((name, value.as_deref()?.as_bytes())))
-            .collect()
+        [
+            (SOURCE_ADDRESS_HEADER, &self.address),
+            (USER_AGENT_HEADER, &self.user_agent),
+            (SCHEMA_ID_HEADER, &self.schema_id),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value.as_deref()?.as_bytes())))
+        .collect()
     }
 
     /// Encoded once for all of them.

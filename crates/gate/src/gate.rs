@@ -61,12 +61,6 @@ pub(crate) struct Subject {
     pub(crate) keep_bad: bool,
 }
 
-impl Subject {
-    pub(crate) fn schema_id(&self) -> Option<i32> {
-        self.schema.as_ref()?.id
-    }
-}
-
 pub struct Gate {
     pub(crate) log: Arc<Log>,
     pub(crate) config: GateConfig,

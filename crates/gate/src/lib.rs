@@ -11,12 +11,14 @@
 //! - `produce`: Kafka batches;
 //! - `check`: whether a value is one of its topic, by the topic's settings (`binding`) and schemas ([`SchemaSource`]);
 //! - [`BadEvents`]: what was rejected, and what has become of it; `repair`: the way back in.
+//! - [`Failure`]: what fails behind the gate, and becomes a bad event;
 //! - [`KeyRing`]: API keys; [`Rates`]: how much each caller may send. Doors ask them before they read a request.
 
 mod bad;
 mod binding;
 mod budget;
 mod check;
+mod failures;
 mod fields;
 mod frame;
 mod gate;
@@ -34,6 +36,7 @@ pub use bad::{
     BadFilter, BadState, BadStats, Displaced, Groups, REPLAY_HEADER, Selected, Stage, StateError,
 };
 pub use binding::{ANY_SUBJECT, ON_INVALID_SETTING, OnInvalid, SUBJECT_SETTING, VALIDATION_SETTING, Validation};
+pub use failures::{Failure, FailureError};
 pub use fields::FieldError;
 pub use gate::{Counters, Gate, GateConfig, GateError, TopicRule, is_internal};
 pub use keys::{Key, KeyFile, KeyRing, KeysError, NewKey, Principal};

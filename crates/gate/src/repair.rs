@@ -159,7 +159,9 @@ impl Gate {
         let judged = if event.is_record() {
             self.judge_record(&topic, event, &after)
         } else {
-            judge(self, &topic, &after).map(|(key, schema_id)| Framing { key, schema_id })
+            let framing =
+                |(key, schema_id): (Option<Vec<u8>>, _)| Framing { key: key.or(event.key.clone()), schema_id };
+            judge(self, &topic, &after).map(framing)
         };
         (Some(after), judged.map_err(|refusal| refusal.reasons))
     }

@@ -41,21 +41,28 @@ const SINKS_STOP: Duration = Duration::from_millis(1_500);
 /// Milliseconds since the Unix epoch; injected so that tests can turn it.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
-/// A record that passed the gate and cannot be decoded: a bad event, not an exception.
-#[derive(Debug, Clone)]
+/// A record that passed the gate and fails behind it: a bad event, not an exception.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadRecord {
     pub topic: Arc<str>,
     pub partition: i32,
     pub offset: i64,
-    pub ingested_ms: i64,
-    pub raw: Vec<u8>,
+    pub stage: FailedStage,
     pub path: String,
     pub message: String,
 }
 
-/// Called before the epoch that passes a record over is written; the epoch waits for it, and after a crash it may be
-/// called again for the same record. An error is tried again.
-pub type BadRecords = Arc<dyn Fn(BadRecord) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FailedStage {
+    /// It is no row of its source.
+    Decode,
+    /// A plan fails on its row.
+    Enrich,
+}
+
+/// Called before the epoch that passes records over is written; the epoch waits for it. With `true` it may have been
+/// called for some of the records before, by a process that crashed: those are not kept again. An error is tried again.
+pub type BadRecords = Arc<dyn Fn(Vec<BadRecord>, bool) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
 #[derive(Clone)]
 pub struct EngineConfig {
@@ -79,7 +86,7 @@ pub struct EngineConfig {
     pub dedup: DedupConfig,
     /// Of each view's state.
     pub view_budget_bytes: usize,
-    /// Keeps records that cannot be decoded.
+    /// Keeps records that fail.
     pub bad_records: BadRecords,
 }
 
@@ -101,7 +108,7 @@ pub enum EngineError {
     Read { topic: Arc<str>, partition: i32, reason: String },
     #[error("checkpoint {path}: {reason}")]
     Checkpoint { path: PathBuf, reason: String },
-    #[error("cannot keep a record that cannot be decoded: {0}")]
+    #[error("cannot keep records that fail: {0}")]
     BadRecord(String),
     #[error("the engine's thread: {0}")]
     Thread(#[source] std::io::Error),

@@ -5,6 +5,7 @@
 //! log segments, no epochs and no connector product; what a connector's options are called comes with
 //! [`CompileOptions`].
 
+mod around;
 mod compile;
 mod decoder;
 mod error;
@@ -21,6 +22,7 @@ mod table;
 mod timestamp;
 mod view;
 
+pub use around::FailedRow;
 pub use decoder::{DecodeFailure, Decoder};
 pub use error::{RunError, SqlError};
 pub use options::{CompileOptions, ConnectorOptions, Functions};

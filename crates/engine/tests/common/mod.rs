@@ -1,10 +1,10 @@
 //! A log, an engine and a sink that commits rows and position together, all on one simulated disk.
+#![allow(dead_code)]
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arrow::array::{AsArray, RecordBatch};
@@ -15,8 +15,8 @@ use playhouse_engine::epoch::EpochLogConfig;
 use playhouse_engine::sink::{CommitPolicy, Scope, Sink, SinkError};
 use playhouse_engine::sql::{CompileOptions, ConnectorOptions, Pipeline};
 use playhouse_engine::state::dedup::DedupConfig;
-use playhouse_engine::{AttachedSink, Engine, EngineConfig, Position};
-use playhouse_log::batch::{BatchBuilder, Compression};
+use playhouse_engine::{AttachedSink, BadRecord, Engine, EngineConfig, Position};
+use playhouse_log::batch::{BatchBuilder, Compression, Records};
 use playhouse_log::disk::{Disk, SimulatedDisk};
 use playhouse_log::{Log, LogConfig, TimestampType, TopicSettings};
 
@@ -183,7 +183,7 @@ pub struct House {
     pub sql: String,
     pub sink: SinkStore,
     pub late: SinkStore,
-    bad: Arc<AtomicUsize>,
+    bad: Arc<Mutex<Vec<BadRecord>>>,
 }
 
 impl House {
@@ -228,8 +228,12 @@ impl House {
             checkpoint_interval: Duration::from_secs(3600),
             dedup: DedupConfig { run_ids: 100, generation_runs: 3, ..DedupConfig::default() },
             view_budget_bytes: 1 << 20,
-            bad_records: Arc::new(move |_| {
-                bad.fetch_add(1, Ordering::SeqCst);
+            bad_records: Arc::new(move |records, maybe_kept| {
+                let mut bad = bad.lock();
+                // As the gate does: what is there already is only looked for where it may be.
+                let is_new = |record: &BadRecord| !maybe_kept || !bad.contains(record);
+                let new: Vec<BadRecord> = records.into_iter().filter(is_new).collect();
+                bad.extend(new);
                 Box::pin(async { Ok(()) })
             }),
         };
@@ -295,8 +299,21 @@ impl House {
         counts
     }
 
-    pub fn bad_records(&self) -> usize {
-        self.bad.load(Ordering::SeqCst)
+    /// What was kept as a bad event.
+    pub fn bad(&self) -> Vec<BadRecord> {
+        self.bad.lock().clone()
+    }
+
+    /// The payloads of what was kept, in any order.
+    pub fn bad_payloads(&self) -> Vec<String> {
+        let payload = |record: BadRecord| {
+            let topic = self.log.topic(&record.topic).unwrap();
+            let bytes = topic.partition(record.partition).unwrap().read(record.offset, 1).unwrap();
+            let records = Records::decompress(&bytes, 1 << 20).unwrap();
+            let found = records.iter().map(Result::unwrap).find(|it| it.offset == record.offset);
+            String::from_utf8(found.unwrap().value.unwrap().to_vec()).unwrap()
+        };
+        self.bad().into_iter().map(payload).collect()
     }
 }
 

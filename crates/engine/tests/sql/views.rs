@@ -248,3 +248,35 @@ async fn a_failing_row_names_the_stage_and_leaves_nothing_behind() {
     assert!(error.to_string().starts_with("out: ") && error.to_string().contains("ivide by zero"), "{error}");
     assert_eq!(rows(&run(&pipeline, &[r#"{"id":"2","n":5}"#]).await.streams[0]), ["2"]);
 }
+
+#[tokio::test]
+async fn the_rows_around_those_that_fail_come_through_in_order() {
+    let sql = "INSERT INTO out SELECT id, 10 / n AS q FROM events WHERE id <> 'x' OR 10 / n > 0";
+    let pipeline = compile(sql).await;
+    let events: Vec<String> = (0..100)
+        .map(|id| match id % 30 {
+            7 => format!(r#"{{"id":"{id}","n":0}}"#),
+            _ => format!(r#"{{"id":"{id}","n":5}}"#),
+        })
+        .collect();
+    let events: Vec<&str> = events.iter().map(String::as_str).collect();
+    let batch = crate::support::decode(&pipeline, &events);
+    for stream in [None, Some(0)] {
+        let (output, failed) = pipeline.run_around(&[batch.clone()], stream).await.unwrap();
+        assert_eq!(failed.iter().map(|row| row.row).collect::<Vec<_>>(), [7, 37, 67, 97]);
+        assert_eq!(failed[0].reason, "out: divide by zero error");
+        let expected: Vec<String> = (0..100).filter(|id| id % 30 != 7).map(|id| format!("{id}|2")).collect();
+        assert_eq!(rows(&output.streams[0]), expected);
+    }
+}
+
+/// An operand that need not have been evaluated for a row alone is evaluated for it in company.
+#[tokio::test]
+async fn a_row_that_fails_in_company_only_comes_through() {
+    let pipeline = compile("INSERT INTO out SELECT id FROM events WHERE n <> 0 AND 10 / n > 1").await;
+    let events = [r#"{"id":"1","n":5}"#, r#"{"id":"2","n":0}"#, r#"{"id":"3","n":5}"#];
+    let batch = crate::support::decode(&pipeline, &events);
+    let (output, failed) = pipeline.run_around(&[batch], None).await.unwrap();
+    assert!(failed.is_empty(), "{failed:?}");
+    assert_eq!(rows(&output.streams[0]), ["1", "3"]);
+}

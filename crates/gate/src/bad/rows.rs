@@ -65,6 +65,14 @@ impl Beside {
         Beside { key: record.key.map(<[u8]>::to_vec), headers, left_out_bytes: 0 }
     }
 
+    /// Takes out the headers of this name; the value of the last one, where that is text.
+    pub(crate) fn take_text(&mut self, name: &str) -> Option<String> {
+        let (taken, left) = std::mem::take(&mut self.headers).into_iter().partition(|(header, _)| header == name);
+        self.headers = left;
+        let taken: Vec<(String, Vec<u8>)> = taken;
+        taken.into_iter().next_back().and_then(|(_, value)| String::from_utf8(value).ok())
+    }
+
     /// What it takes in memory, roughly.
     pub(crate) fn bytes(&self) -> usize {
         let header = |(name, value): &(String, Vec<u8>)| size_of::<(String, Vec<u8>)>() + name.len() + value.len();
