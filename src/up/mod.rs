@@ -214,7 +214,7 @@ fn engine_config(config: &Config, disk: Arc<dyn Disk>, data: &data::DataDirector
         checkpoint_interval: config.pipeline.checkpoint_interval,
         dedup: DedupConfig { budget_ids: config.pipeline.dedup_ids_max, ..DedupConfig::default() },
         view_budget_bytes: config.pipeline.view_memory_budget,
-        bad_records: pipeline::bad_records(gate),
+        bad_events: pipeline::bad_events(gate),
     }
 }
 

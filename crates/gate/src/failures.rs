@@ -1,9 +1,10 @@
-//! What fails behind the gate: records that lie in the log, and that a pipeline cannot decode or compute with.
+//! What fails behind the gate: records that lie in the log, and that a pipeline cannot decode or compute with, or whose rows
+//! the target of a sink refuses.
 //!
 //! Each is kept as a bad event with what its record has: key, headers, and where it came from. Whoever reports them may
 //! crash before it has noted that it did, and reports them again then; what is there already is told by place and stage.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -60,6 +61,32 @@ impl Gate {
         Ok(())
     }
 
+    /// The records at or beyond these places (topic, partition, offset) that are kept as failed at a stage. Looks through all bad
+    /// events since the oldest record there was appended, and through none where there is no such record.
+    pub async fn kept_failures(
+        &self,
+        stage: &Stage,
+        from: &[(Arc<str>, i32, i64)],
+    ) -> Result<Vec<(Arc<str>, i32, i64)>, FailureError> {
+        let mut oldest = Vec::with_capacity(from.len());
+        for (topic, index, offset) in from {
+            let Some(partition) = self.log.topic(topic).and_then(|it| it.partition(*index).cloned()) else { continue };
+            let first = (*offset).max(partition.log_start_offset());
+            if first < partition.high_watermark() {
+                let batch = self.batch_at(topic, *index, first)?;
+                oldest.push(batch.and_then(|batch| appended_ms(&batch)));
+            }
+        }
+        let Some(since) = oldest.into_iter().min() else { return Ok(Vec::new()) };
+        let from: HashMap<(&str, i32), i64> = from.iter().map(|(topic, index, at)| ((&**topic, *index), *at)).collect();
+        let stage = stage.to_string();
+        let kept = self.kept_since(since).await?.into_iter().filter_map(|(topic, index, offset, at_stage)| {
+            let first = from.get(&(&*topic, index))?;
+            (at_stage == stage && offset >= *first).then_some((topic, index, offset))
+        });
+        Ok(kept.collect())
+    }
+
     /// The records of failures that are in order.
     fn find(&self, failures: Vec<Failure>) -> Result<Vec<Found>, ReadError> {
         let mut found = Vec::with_capacity(failures.len());
@@ -110,14 +137,12 @@ impl Gate {
         origin.address = beside.take_text(SOURCE_ADDRESS_HEADER).and_then(|address| address.parse().ok());
         origin.user_agent = beside.take_text(USER_AGENT_HEADER);
         let schema_id = beside.take_text(SCHEMA_ID_HEADER).and_then(|id| id.parse().ok());
-        let header = batch.header();
         Found {
             raw: batch.share(record.value.unwrap_or_default()),
             beside,
             origin,
             schema_id,
-            // A producer's clock tells nothing of when.
-            appended_ms: header.is_log_append_time().then_some(header.max_timestamp_ms),
+            appended_ms: appended_ms(batch),
             failure,
         }
     }
@@ -164,6 +189,12 @@ struct Found {
     schema_id: Option<i32>,
     /// `None` where the log did not stamp it.
     appended_ms: Option<i64>,
+}
+
+/// A producer's clock tells nothing of when.
+fn appended_ms(batch: &Records) -> Option<i64> {
+    let header = batch.header();
+    header.is_log_append_time().then_some(header.max_timestamp_ms)
 }
 
 /// Whether a replay is judged as a record with headers of its own, rather than as an event that the gate framed.

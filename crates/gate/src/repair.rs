@@ -17,7 +17,7 @@ use crate::check::Refusal;
 use crate::frame::{Frames, Stamp};
 use crate::gate::{Gate, now_ms};
 use crate::ingest::judge;
-use crate::{BadEvent, Origin, Reason, RequestError, StateError};
+use crate::{BadEvent, Origin, Reason, RequestError, Stage, StateError};
 
 /// Makes of a bad event the payload to judge and replay, or says why it cannot.
 pub type Fix = dyn Fn(&BadEvent) -> Result<Vec<u8>, String> + Send + Sync;
@@ -148,6 +148,9 @@ impl Gate {
     /// What the fix makes of an event, and its record, or why it is still bad.
     fn judge_fixed(&self, event: &BadEvent, fix: &Fix) -> (Option<Vec<u8>>, Result<Framing, Vec<Reason>>) {
         let Some(topic) = self.open_topic(&event.topic) else { return (None, Err(vec![no_topic(event)])) };
+        if let Stage::Sink(sink) = &event.stage {
+            return (None, Err(vec![elsewhere(sink)]));
+        }
         if event.is_cut {
             let message = "only the beginning of the event was kept: it has to be sent again";
             return (None, Err(vec![Reason::whole("size", message)]));
@@ -253,6 +256,15 @@ impl Gate {
 
 fn no_topic(event: &BadEvent) -> Reason {
     Reason::whole("topic", format!("there is no topic {:?} to replay it to", event.topic))
+}
+
+/// What a sink left out is in the log and in everything else that is made of it: to send it again would double it there.
+fn elsewhere(sink: &str) -> Reason {
+    let message = format!(
+        "only {sink} has refused it, and to send it again would count it twice everywhere else: write its row there by other \
+         means, or drop it"
+    );
+    Reason::whole("sink", message)
 }
 
 /// An event on its way.

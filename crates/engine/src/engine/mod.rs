@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::late::{LATE_EVENTS, late_events_schema};
 pub use self::replay::{Replay, ReplayError};
 pub use self::status::{EngineStatus, Freshness, InputStatus, ViewStatus};
+use crate::TopicPartition;
 use crate::epoch::{EpochLog, EpochLogConfig, EpochLogError};
 use crate::sink::{DriverHandle, Sink, SinkProgress};
 use crate::sql::{Pipeline, RunError};
@@ -58,11 +59,25 @@ pub enum FailedStage {
     Decode,
     /// A plan fails on its row.
     Enrich,
+    /// The target of the sink of that name refuses its row.
+    Sink(String),
 }
 
-/// Called before the epoch that passes records over is written; the epoch waits for it. With `true` it may have been
-/// called for some of the records before, by a process that crashed: those are not kept again. An error is tried again.
-pub type BadRecords = Arc<dyn Fn(Vec<BadRecord>, bool) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+/// Keeps records as bad events, and answers once they are on disk. With `true` it may have been called for some of them
+/// before, by a process that crashed, say: those are not kept again. An error is tried again.
+pub type KeepBad = Arc<dyn Fn(Vec<BadRecord>, bool) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+
+/// The records at or beyond these offsets that are kept as refused by the sink of that name.
+pub type Refused = Arc<dyn Fn(String, Vec<(TopicPartition, i64)>) -> BoxFuture<'static, RefusedRecords> + Send + Sync>;
+pub type RefusedRecords = Result<Vec<(TopicPartition, i64)>, String>;
+
+/// Where bad events are kept.
+#[derive(Clone)]
+pub struct BadEvents {
+    /// Called before the epoch, or the sink's commit, that passes the records over.
+    pub keep: KeepBad,
+    pub refused: Refused,
+}
 
 #[derive(Clone)]
 pub struct EngineConfig {
@@ -86,8 +101,7 @@ pub struct EngineConfig {
     pub dedup: DedupConfig,
     /// Of each view's state.
     pub view_budget_bytes: usize,
-    /// Keeps records that fail.
-    pub bad_records: BadRecords,
+    pub bad_events: BadEvents,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -150,6 +164,7 @@ impl Engine {
         sinks: Vec<AttachedSink>,
         config: EngineConfig,
     ) -> Result<Engine, EngineError> {
+        let bad_events = config.bad_events.clone();
         let (mut runner, rebuild) = run::Runner::recover(log.clone(), Arc::new(pipeline), config)?;
         let stop_engine = CancellationToken::new();
         let stop_sinks = CancellationToken::new();
@@ -167,6 +182,7 @@ impl Engine {
                 mark,
                 runner.epochs.clone(),
                 replay.clone(),
+                bad_events.clone(),
                 stop_sinks.clone(),
             );
             runner.sinks.push((name, handle.clone()));

@@ -321,7 +321,7 @@ impl Runner {
         }
         // What was read before the last start, or the last failure, may have been kept then.
         let maybe_kept = !self.position.covers(&self.unsure_until);
-        (self.config.bad_records)(records, maybe_kept).await.map_err(EngineError::BadRecord)
+        (self.config.bad_events.keep)(records, maybe_kept).await.map_err(EngineError::BadRecord)
     }
 
     fn publish_views(&mut self) -> Result<(), EngineError> {

@@ -68,7 +68,7 @@ impl EpochRows {
 }
 
 /// Some rows of one source, and none of the others.
-fn only(inputs: &[RecordBatch], source: usize, from: usize, count: usize) -> Vec<RecordBatch> {
+pub(crate) fn only(inputs: &[RecordBatch], source: usize, from: usize, count: usize) -> Vec<RecordBatch> {
     let piece = |(index, input): (usize, &RecordBatch)| match index == source {
         true => input.slice(from, count),
         false => input.slice(0, 0),

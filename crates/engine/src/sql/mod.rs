@@ -23,6 +23,7 @@ mod timestamp;
 mod view;
 
 pub use around::FailedRow;
+pub(crate) use around::only;
 pub use decoder::{DecodeFailure, Decoder};
 pub use error::{RunError, SqlError};
 pub use options::{CompileOptions, ConnectorOptions, Functions};
