@@ -25,11 +25,14 @@ pub fn source(
             Metric::gauge("playhouse_lag_records", "Records durable in the log and not yet taken, by reader.")
                 .labelled([("reader", "engine")], status.lag as f64);
         let mut rows = Metric::counter("playhouse_sink_rows_total", "Rows committed since the start, by sink.");
+        let mut refused =
+            Metric::counter("playhouse_sink_refused_total", "Rows that a sink's target refused: they are bad events.");
         let mut up = Metric::gauge("playhouse_sink_up", "1 while a sink is connected.");
         for sink in &status.sinks {
             let name = sink.status.name.as_str();
             lag = lag.labelled([("reader", name)], sink.lag as f64);
             rows = rows.labelled([("sink", name)], sink.status.rows_committed as f64);
+            refused = refused.labelled([("sink", name)], sink.status.rows_refused as f64);
             up = up.labelled([("sink", name)], f64::from(u8::from(sink.status.state == SinkState::Running)));
         }
         let mut groups = Metric::gauge("playhouse_view_groups", "Groups in the state of a view.");
@@ -89,6 +92,7 @@ pub fn source(
                 .labelled([("quantile", "0.99")], status.freshness.p99_ms as f64 / 1_000.0),
             lag,
             rows,
+            refused,
             up,
             groups,
             state,

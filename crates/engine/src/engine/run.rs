@@ -354,6 +354,7 @@ impl Runner {
                 name: view.name.to_string(),
                 groups: view.groups.len(),
                 state_bytes: view.groups.size_bytes(),
+                failure: view.failure.clone(),
             })
             .collect();
     }

@@ -46,6 +46,8 @@ pub struct ViewStatus {
     pub name: String,
     pub groups: usize,
     pub state_bytes: usize,
+    /// Why a group could not be computed, the last time that one could not: such groups are left out.
+    pub failure: Option<String>,
 }
 
 /// From a record's append to its being visible in the views, over the last epochs (the oldest record of each).

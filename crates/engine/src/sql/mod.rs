@@ -28,7 +28,7 @@ pub use decoder::{DecodeFailure, Decoder};
 pub use error::{RunError, SqlError};
 pub use options::{CompileOptions, ConnectorOptions, Functions};
 pub use pipeline::{Dedup, EpochRows, Pipeline, SinkDef, Source, StreamDef, Watermark};
-pub use view::{Aggregate, AggregateKind, ViewDef};
+pub use view::{Aggregate, AggregateKind, Finished, ViewDef};
 
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::sql::sqlparser::ast::Ident;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray};
 use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
-use playhouse_engine::sql::{Aggregate, AggregateKind, Pipeline};
+use playhouse_engine::sql::{Aggregate, AggregateKind, Finished, Pipeline};
 
 use crate::support::{compile, full_options, names, rows, run};
 
@@ -178,7 +178,7 @@ async fn finishing_groups() {
         ("sum", Arc::new(Int64Array::from(vec![Some(50), Some(0), Some(4), None]))),
         ("avg", Arc::new(Float64Array::from(vec![Some(1.5), Some(2.5), None, None]))),
     ];
-    let (finished, mask) = view
+    let Finished { rows: finished, mask, failure } = view
         .finish(&RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| (n, c, true))).unwrap())
         .unwrap();
     assert_eq!(
@@ -186,7 +186,7 @@ async fn finishing_groups() {
         ["ANN|2|1.5", "~|~|~", "~|25|~", "~|~|~"],
         "bob's division by zero is not computed, having been filtered out"
     );
-    assert_eq!(mask, Some(BooleanArray::from(vec![true, false, true, false])));
+    assert_eq!((mask, failure), (Some(BooleanArray::from(vec![true, false, true, false])), None));
 }
 
 #[tokio::test]
@@ -196,7 +196,7 @@ async fn a_view_without_groups() {
     assert_eq!((view.group_count, view.aggregates.len()), (0, 1));
     assert_eq!(rows(&run(&pipeline, &[r#"{"id":"1"}"#]).await.partials[0]), ["0"]);
     let groups = RecordBatch::try_from_iter([("c", Arc::new(Int64Array::from(vec![7])) as ArrayRef)]).unwrap();
-    let (finished, mask) = view.finish(&groups).unwrap();
+    let Finished { rows: finished, mask, .. } = view.finish(&groups).unwrap();
     assert_eq!((rows(&[finished]), mask), (vec!["7|8".to_string()], None));
 }
 
@@ -279,4 +279,20 @@ async fn a_row_that_fails_in_company_only_comes_through() {
     let (output, failed) = pipeline.run_around(&[batch], None).await.unwrap();
     assert!(failed.is_empty(), "{failed:?}");
     assert_eq!(rows(&output.streams[0]), ["1", "3"]);
+}
+
+#[tokio::test]
+async fn a_group_that_cannot_be_computed_is_left_out_and_told() {
+    let sql = "CREATE MATERIALIZED VIEW v AS SELECT who, sum(n) / count(what) AS mean FROM events GROUP BY who";
+    let pipeline = compile(sql).await;
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("who", Arc::new(StringArray::from(vec!["ann", "bob", "cleo", "dan"]))),
+        ("sum", Arc::new(Int64Array::from(vec![50, 7, 4, 9]))),
+        ("count", Arc::new(Int64Array::from(vec![5, 0, 2, 0]))),
+    ];
+    let groups = RecordBatch::try_from_iter(columns).unwrap();
+    let Finished { rows: finished, mask, failure } = pipeline.views[0].finish(&groups).unwrap();
+    assert_eq!(rows(&[finished]), ["ann|10", "~|~", "cleo|2", "~|~"]);
+    assert_eq!(mask, Some(BooleanArray::from(vec![true, false, true, false])));
+    assert_eq!(failure.as_deref(), Some("v: divide by zero error"));
 }
