@@ -83,7 +83,7 @@ async fn a_sink_that_was_down_gets_the_rows_that_came_through() {
     house.sink.set_down(true);
     for round in 0..30 {
         let rows = round * 100..round * 100 + 100;
-        let user = |id: usize| if id % 40 == 0 { "bad" } else { "good" };
+        let user = |id: usize| if id.is_multiple_of(40) { "bad" } else { "good" };
         let events: Vec<Vec<u8>> = rows.map(|id| event(id, user(id))).collect();
         house.send_raw(&events).await;
     }
@@ -105,7 +105,7 @@ async fn each_is_kept_once_wherever_the_power_goes() {
         let engine = house.start().await;
         for _ in 0..4 {
             let first = sent.len();
-            let user = |id: usize| if id % 9 == 0 { "bad" } else { "good" };
+            let user = |id: usize| if id.is_multiple_of(9) { "bad" } else { "good" };
             let events: Vec<Vec<u8>> = (first..first + 60).map(|id| event(id, user(id))).collect();
             house.send_raw(&events).await;
             sent.extend(events);

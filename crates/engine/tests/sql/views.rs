@@ -262,7 +262,7 @@ async fn the_rows_around_those_that_fail_come_through_in_order() {
     let events: Vec<&str> = events.iter().map(String::as_str).collect();
     let batch = crate::support::decode(&pipeline, &events);
     for stream in [None, Some(0)] {
-        let (output, failed) = pipeline.run_around(&[batch.clone()], stream).await.unwrap();
+        let (output, failed) = pipeline.run_around(std::slice::from_ref(&batch), stream).await.unwrap();
         assert_eq!(failed.iter().map(|row| row.row).collect::<Vec<_>>(), [7, 37, 67, 97]);
         assert_eq!(failed[0].reason, "out: divide by zero error");
         let expected: Vec<String> = (0..100).filter(|id| id % 30 != 7).map(|id| format!("{id}|2")).collect();
