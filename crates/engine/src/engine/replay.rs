@@ -33,8 +33,8 @@ pub enum ReplayError {
 struct Inputs {
     /// By source.
     batches: Vec<RecordBatch>,
-    /// By row, where each came from.
-    records: Vec<(TopicPartition, i64)>,
+    /// By row, where each came from: an index into the epoch's ranges, and the offset.
+    records: Vec<(usize, i64)>,
 }
 
 /// Reads epochs' rows, wherever they are.
@@ -80,7 +80,8 @@ impl Replay {
             let gives: u64 = gives.iter().map(|batch| batch.num_rows() as u64).sum();
             if gives == count as u64 {
                 while let Some(row) = wanted.next_if(|row| *row < output + gives) {
-                    found.push(records[from + (row - output) as usize].clone());
+                    let (range, offset) = records[from + (row - output) as usize];
+                    found.push((epoch.header.ranges[range].partition.clone(), offset));
                 }
                 output += gives;
             } else if *next >= output + gives {
@@ -131,14 +132,14 @@ impl Replay {
 
     /// What the plans saw of one source, and nothing of the others.
     fn inputs(&self, epoch: &EpochRef, wanted: Option<usize>) -> Result<Inputs, ReplayError> {
-        let number = epoch.header.number;
         let dropped = epoch.dropped()?;
         let mut inputs = Inputs { batches: Vec::with_capacity(self.pipeline.sources.len()), records: Vec::new() };
         for (index, source) in self.pipeline.sources.iter().enumerate() {
             let mut decoder = source.decoder();
             let mut records = Vec::new();
             if wanted == Some(index) {
-                for range in epoch.header.ranges.iter().filter(|range| *range.partition.topic == *source.topic) {
+                let ranges = epoch.header.ranges.iter().enumerate();
+                for (number, range) in ranges.filter(|(_, range)| *range.partition.topic == *source.topic) {
                     let failed = |reason| ReplayError::Read { partition: range.partition.clone(), reason };
                     let partition = self.partition(&range.partition).ok_or_else(|| failed("it is gone".to_owned()))?;
                     let mut next = range.from;
@@ -147,24 +148,27 @@ impl Replay {
                         let read = read_records(&partition, next..range.to, |record| {
                             let decoded = decoder.push(range.partition.partition, record, record.timestamp_ms);
                             if decoded.is_ok() {
-                                records.push((range.partition.clone(), record.offset));
+                                records.push((number, record.offset));
                             }
                             true
                         });
                         match read.map_err(|failure: ReadFailure| failed(failure.to_string()))? {
                             moved if moved > next => next = moved,
-                            _ => return Err(ReplayError::Rows(number)),
+                            _ => return Err(ReplayError::Rows(epoch.header.number)),
                         }
                     }
                 }
             }
             let dropped = dropped.get(index).map_or(&[][..], Vec::as_slice);
-            inputs.batches.push(without(decoder.finish(), dropped, number)?);
+            inputs.batches.push(without(decoder.finish(), dropped, epoch.header.number)?);
             if wanted == Some(index) {
                 let mut dropped = dropped.iter().peekable();
-                let kept = |row: &u32| dropped.next_if_eq(&row).is_none();
-                let numbers = (0..records.len() as u32).filter(kept).collect::<Vec<_>>();
-                inputs.records = numbers.into_iter().map(|row| records[row as usize].clone()).collect();
+                let mut row = 0;
+                records.retain(|_| {
+                    row += 1;
+                    dropped.next_if_eq(&&(row - 1)).is_none()
+                });
+                inputs.records = records;
             }
         }
         Ok(inputs)
