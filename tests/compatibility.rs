@@ -119,7 +119,10 @@ fn documented_changes_pass_at_the_levels_that_let_them() {
         let strictest = LEVELS.iter().rev().find(|level| case.passes(level)).unwrap();
         registry.set(&subject, strictest);
         assert_eq!(register().0, 200, "{} at {strictest}", case.case);
-        assert_eq!(registry.ok("GET", &format!("/subjects/{subject}/versions/latest"), &json!({}))["version"], case.before.len() + 1);
+        assert_eq!(
+            registry.ok("GET", &format!("/subjects/{subject}/versions/latest"), &json!({}))["version"],
+            case.before.len() + 1
+        );
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }

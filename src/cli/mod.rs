@@ -46,7 +46,7 @@ enum Command {
     /// List and describe consumer groups of a Kafka broker, and move their offsets
     #[command(subcommand)]
     Group(group::Group),
-    /// List, show and count bad events
+    /// List, show, count, fix, replay and drop bad events
     #[command(subcommand)]
     Bad(bad::Bad),
     /// Make, list and revoke the API keys that the ingest door asks for (ingest.auth = "keys")
@@ -69,7 +69,7 @@ pub fn run() -> Result<ExitCode> {
         Command::Generate(args) => runtime()?.block_on(generate::run(args)),
         Command::Topic(command) => runtime()?.block_on(topic::run(command)).map(|()| ExitCode::SUCCESS),
         Command::Group(command) => runtime()?.block_on(group::run(command)).map(|()| ExitCode::SUCCESS),
-        Command::Bad(command) => runtime()?.block_on(bad::run(command)).map(|()| ExitCode::SUCCESS),
+        Command::Bad(command) => runtime()?.block_on(bad::run(command)),
         Command::Key(command) => key::run(command).map(|()| ExitCode::SUCCESS),
         Command::Tap(args) => runtime()?.block_on(tap::run(args)),
         Command::Produce(args) => runtime()?.block_on(produce::run(args)).map(|()| ExitCode::SUCCESS),

@@ -40,6 +40,7 @@ pub struct Config {
     pub admin: Door,
     pub limits: Limits,
     pub embedded_log: EmbeddedLog,
+    pub bad_events: BadEvents,
     pub embedded_cache: EmbeddedCache,
     pub pipeline: Pipeline,
     /// What all of it was read from.
@@ -135,6 +136,13 @@ pub struct EmbeddedLog {
     pub segment_bytes: u64,
     pub batch_bytes_max: usize,
     pub disk_budget: u64,
+}
+
+#[derive(Debug, Clone)]
+pub struct BadEvents {
+    /// `None` keeps them for ever.
+    pub retention: Option<Duration>,
+    pub disk_quota: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -281,6 +289,10 @@ impl Config {
                 segment_bytes: read.size("embedded_log.segment_bytes")?,
                 batch_bytes_max: read.size("embedded_log.batch_bytes_max")?,
                 disk_budget: read.size("embedded_log.disk_budget")?,
+            },
+            bad_events: BadEvents {
+                retention: settings.get("bad_events.retention", text(unless("forever", units::duration)))?,
+                disk_quota: read.size("bad_events.disk_quota")?,
             },
             embedded_cache: EmbeddedCache { memory_budget: read.size("embedded_cache.memory_budget")? },
             pipeline: Pipeline {

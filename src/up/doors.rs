@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use playhouse_engine::Engine;
-use playhouse_gate::{BadEvents, Gate};
+use playhouse_gate::Gate;
 use playhouse_grpc::GrpcConfig;
 use playhouse_http::admin::{self, AdminDoor, Readiness};
 use playhouse_http::ingest::{self, Auth, IdempotencyConfig, IngestConfig, IngestDoor};
@@ -170,7 +170,7 @@ impl Listeners {
             readiness: doors.readiness.clone(),
             metrics: super::metrics::source(house, ingest, kafka_metrics.clone()),
             status: super::status::source(house, kafka_metrics),
-            bad_events: Arc::new(BadEvents::new(house.gate.log().clone())),
+            gate: house.gate.clone(),
         };
         let router = admin::router(admin, address);
         doors.tasks.spawn(playhouse_http::serve(self.admin, router, ServeOptions::default(), stop.clone()));
@@ -241,7 +241,7 @@ fn reachable(bound: SocketAddr) -> SocketAddr {
 
 fn catalog(house: &House<'_>) -> Catalog {
     let views = house.engine.views().clone();
-    let bad = BadEvents::new(house.gate.log().clone());
+    let bad = house.gate.bad_events().clone();
     let lakes = house.lakes.iter().map(|lake| {
         let lake = LakeStream { table: lake.table.clone(), stream: lake.stream, sink: lake.sink.clone() };
         Arc::new(LakeWithTail::new(lake, &house.engine)) as Arc<dyn playhouse_query::LakeSource>

@@ -20,15 +20,19 @@ pub fn source(
         let requests = ingest.counters();
         let schemas = registry.snapshot();
         let status = engine.status();
+        let bad = gate.bad_events().usage();
         let mut lag =
             Metric::gauge("playhouse_lag_records", "Records durable in the log and not yet taken, by reader.")
                 .labelled([("reader", "engine")], status.lag as f64);
         let mut rows = Metric::counter("playhouse_sink_rows_total", "Rows committed since the start, by sink.");
+        let mut refused =
+            Metric::counter("playhouse_sink_refused_total", "Rows that a sink's target refused: they are bad events.");
         let mut up = Metric::gauge("playhouse_sink_up", "1 while a sink is connected.");
         for sink in &status.sinks {
             let name = sink.status.name.as_str();
             lag = lag.labelled([("reader", name)], sink.lag as f64);
             rows = rows.labelled([("sink", name)], sink.status.rows_committed as f64);
+            refused = refused.labelled([("sink", name)], sink.status.rows_refused as f64);
             up = up.labelled([("sink", name)], f64::from(u8::from(sink.status.state == SinkState::Running)));
         }
         let mut groups = Metric::gauge("playhouse_view_groups", "Groups in the state of a view.");
@@ -56,6 +60,14 @@ pub fn source(
                 "Requests answered with the first answer of their idempotency key.",
             )
             .value(requests.replayed as f64),
+            Metric::gauge("playhouse_bad_events_bytes", "Bad events on disk.").value(bad.bytes as f64),
+            Metric::gauge("playhouse_bad_events_quota_bytes", "What bad events may take on disk.")
+                .value(bad.bytes_max as f64),
+            Metric::counter(
+                "playhouse_bad_events_displaced_total",
+                "Bad events deleted before their time, because their quota was used up.",
+            )
+            .value(bad.displaced.events as f64),
             Metric::gauge("playhouse_log_bytes", "The log on disk.").value(gate.log().size_bytes() as f64),
             Metric::gauge("playhouse_registry_subjects", "Subjects of the schema registry, deleted ones included.")
                 .value(schemas.subject_count() as f64),
@@ -70,6 +82,8 @@ pub fn source(
             Metric::counter("playhouse_late_total", "Rows too late for a view.").value(status.late as f64),
             Metric::counter("playhouse_undecodable_total", "Records that passed the gate and cannot be decoded.")
                 .value(status.undecodable as f64),
+            Metric::counter("playhouse_enrich_failed_total", "Rows that the pipeline failed on: they are bad events.")
+                .value(status.failed as f64),
             Metric::gauge("playhouse_dedup_ids", "Ids remembered.").value(status.dedup_ids as f64),
             Metric::gauge("playhouse_dedup_window_seconds", "The dedup window in force.")
                 .value(status.dedup_window_ms as f64 / 1_000.0),
@@ -78,6 +92,7 @@ pub fn source(
                 .labelled([("quantile", "0.99")], status.freshness.p99_ms as f64 / 1_000.0),
             lag,
             rows,
+            refused,
             up,
             groups,
             state,

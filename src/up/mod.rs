@@ -22,7 +22,7 @@ use anyhow::{Context, Result};
 use playhouse_engine::epoch::EpochLogConfig;
 use playhouse_engine::state::dedup::DedupConfig;
 use playhouse_engine::{Engine, EngineConfig};
-use playhouse_gate::{Gate, GateConfig, TopicRule};
+use playhouse_gate::{BadEventsLimits, Gate, GateConfig, TopicRule};
 use playhouse_log::disk::{Disk, RealDisk};
 use playhouse_log::{Log, LogConfig, TimestampType, TopicSettings};
 use playhouse_registry::Registry;
@@ -192,7 +192,13 @@ fn open_gate(config: &Config, log: Arc<Log>, registry: Arc<Registry>) -> Result<
         auto_create_topics: config.kafka.server.auto_create_topics,
         new_topic: new_topic(config, TimestampType::CreateTime),
     };
-    Ok(Gate::with_registry(log, gate_config, vec![rule], registry)?)
+    let gate = Gate::with_registry(log, gate_config, vec![rule], registry)?;
+    let limits = BadEventsLimits {
+        retention_ms: config.bad_events.retention.map(millis),
+        bytes_max: config.bad_events.disk_quota.min(config.embedded_log.disk_budget / 2),
+    };
+    gate.bad_events().limit(limits).context("settings bad_events.retention and bad_events.disk_quota")?;
+    Ok(gate)
 }
 
 fn engine_config(config: &Config, disk: Arc<dyn Disk>, data: &data::DataDirectory, gate: Arc<Gate>) -> EngineConfig {
@@ -212,7 +218,7 @@ fn engine_config(config: &Config, disk: Arc<dyn Disk>, data: &data::DataDirector
         checkpoint_interval: config.pipeline.checkpoint_interval,
         dedup: DedupConfig { budget_ids: config.pipeline.dedup_ids_max, ..DedupConfig::default() },
         view_budget_bytes: config.pipeline.view_memory_budget,
-        bad_records: pipeline::bad_records(gate),
+        bad_events: pipeline::bad_events(gate),
     }
 }
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use playhouse_engine::BadRecords;
 use playhouse_engine::sql::{CompileOptions, Functions, Pipeline};
-use playhouse_gate::{Gate, Reason};
+use playhouse_engine::{BadEvents, BadRecord, FailedStage, KeepBad, Refused, TopicPartition};
+use playhouse_gate::{Failure, Gate, Reason, Stage};
 
 use crate::config::{Config, Resource};
 
@@ -68,16 +68,37 @@ impl Resource {
     }
 }
 
-/// Keeps records that passed the gate and cannot be decoded as bad events.
-pub fn bad_records(gate: Arc<Gate>) -> BadRecords {
-    Arc::new(move |record| {
+/// What fails behind the gate is kept by the gate.
+pub fn bad_events(gate: Arc<Gate>) -> BadEvents {
+    let kept = gate.clone();
+    let keep: KeepBad = Arc::new(move |records, maybe_kept| {
         let gate = gate.clone();
+        let failures = records.into_iter().map(failure).collect();
+        Box::pin(async move { gate.keep_failures(failures, maybe_kept).await.map_err(|error| error.to_string()) })
+    });
+    let refused: Refused = Arc::new(move |sink, from| {
+        let gate = kept.clone();
+        let from: Vec<_> = from.into_iter().map(|(name, offset)| (name.topic, name.partition, offset)).collect();
         Box::pin(async move {
-            let place = (record.partition, record.offset);
-            let reason = Reason { path: record.path, message: record.message, keyword: "decode".to_owned() };
-            gate.keep_undecodable(&record.topic, place, record.ingested_ms, &record.raw, reason)
-                .await
-                .map_err(|error| error.to_string())
+            let kept = gate.kept_failures(&Stage::Sink(sink), &from).await.map_err(|error| error.to_string())?;
+            let place = |(topic, partition, offset)| (TopicPartition { topic, partition }, offset);
+            Ok(kept.into_iter().map(place).collect())
         })
-    })
+    });
+    BadEvents { keep, refused }
+}
+
+fn failure(record: BadRecord) -> Failure {
+    let (stage, keyword) = match record.stage {
+        FailedStage::Decode => (Stage::Decode, "decode"),
+        FailedStage::Enrich => (Stage::Enrich, "enrich"),
+        FailedStage::Sink(name) => (Stage::Sink(name), "sink"),
+    };
+    Failure {
+        topic: record.topic,
+        partition: record.partition,
+        offset: record.offset,
+        stage,
+        reason: Reason { path: record.path, message: record.message, keyword: keyword.to_owned() },
+    }
 }

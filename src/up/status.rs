@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use playhouse_engine::sink::SinkState;
 use playhouse_engine::{Engine, EngineStatus};
-use playhouse_gate::{Counters, Gate};
+use playhouse_gate::{BadEventsUsage, Counters, Gate};
 use playhouse_kafka::Metrics;
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +28,7 @@ pub fn source(house: &House<'_>, kafka: Arc<Metrics>) -> Arc<dyn Fn() -> serde_j
                 "accepted_bytes": counters.accepted_bytes,
                 "in_flight_bytes": counters.in_flight_bytes,
             },
+            "bad_events": bad_events(gate.bad_events().usage()),
             "log": { "id": gate.log().id(), "bytes": gate.log().size_bytes() },
             "kafka": kafka_status(&kafka),
             "registry": {
@@ -38,6 +39,15 @@ pub fn source(house: &House<'_>, kafka: Arc<Metrics>) -> Arc<dyn Fn() -> serde_j
             "engine": engine.status(),
             "memory_bytes": resident_bytes(),
         })
+    })
+}
+
+fn bad_events(usage: BadEventsUsage) -> serde_json::Value {
+    serde_json::json!({
+        "bytes": usage.bytes,
+        "bytes_max": usage.bytes_max,
+        "displaced": usage.displaced.events,
+        "displaced_bytes": usage.displaced.bytes,
     })
 }
 

@@ -3,14 +3,14 @@
 mod common;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::Schema;
 use async_trait::async_trait;
 use common::{Store, conform, position, rows, schema, scope, target};
 use playhouse_connectors::tables::TablesStore;
-use playhouse_engine::sink::{Sink, SinkError, Target};
+use playhouse_engine::sink::{Refusals, RefusedRow, Sink, SinkError, Target};
 use tokio_postgres::NoTls;
 
 /// A table of its own in either store, and plain SQL to look at it.
@@ -87,10 +87,6 @@ impl Table {
             }
         }
     }
-
-    async fn refused(&self, scope: &playhouse_engine::sink::Scope) -> Vec<Vec<Option<String>>> {
-        self.query(&format!("SELECT reason, \"row\" FROM playhouse_refused WHERE log_id = '{}'", scope.log_id)).await
-    }
 }
 
 #[async_trait]
@@ -162,6 +158,7 @@ async fn keeps_every_type(table: &Table) {
 async fn unstorable_values_stop_nobody(table: &Table) {
     let scope = scope();
     let mut sink = table.keyed();
+    let refused = collect_refusals(&mut *sink);
     sink.open(&scope).await.expect("opened");
     let deep = "[".repeat(100_000) + &"]".repeat(100_000);
     let values = [
@@ -183,35 +180,101 @@ async fn unstorable_values_stop_nobody(table: &Table) {
         Some("1")
     );
     assert!(table.store.counters().values_replaced() >= 6);
-    assert_eq!(table.refused(&scope).await, Vec::<Vec<Option<String>>>::new());
+    assert_eq!(refused.lock().expect("held by nobody")[..], []);
 }
 
-/// A constraint that the table has and the rows do not know of.
-async fn a_refused_row_is_kept_apart(table: &Table) {
-    let check = "CREATE TABLE {table} (id TEXT PRIMARY KEY, event_time TIMESTAMPTZ, type TEXT, position_ms BIGINT CHECK (position_ms < 1000),
-        ratio DOUBLE PRECISION, live BOOLEAN, metadata JSONB, date DATE)";
-    let sqlite =
-        check.replace("TIMESTAMPTZ", "TIMESTAMP").replace("DOUBLE PRECISION", "DOUBLE").replace("JSONB", "TEXT");
-    table.query(if matches!(table.at, At::Sqlite(_)) { &sqlite } else { check }).await;
+type Refused = Arc<Mutex<Vec<RefusedRow>>>;
+
+fn collect_refusals(sink: &mut dyn Sink) -> Refused {
+    let refused = Refused::default();
+    let collected = refused.clone();
+    let refusals: Refusals = Arc::new(move |rows| {
+        collected.lock().expect("held by nobody").extend(rows);
+        Box::pin(async { Ok(()) })
+    });
+    assert!(sink.refuse_to(refusals));
+    refused
+}
+
+impl Table {
+    /// A table with a constraint that the rows do not know of.
+    async fn create_with_check(&self) {
+        let check = "CREATE TABLE {table} (id TEXT PRIMARY KEY, event_time TIMESTAMPTZ, type TEXT, position_ms BIGINT CHECK (position_ms < 1000),
+            ratio DOUBLE PRECISION, live BOOLEAN, metadata JSONB, date DATE)";
+        let sqlite =
+            check.replace("TIMESTAMPTZ", "TIMESTAMP").replace("DOUBLE PRECISION", "DOUBLE").replace("JSONB", "TEXT");
+        self.query(if matches!(self.at, At::Sqlite(_)) { &sqlite } else { check }).await;
+    }
+}
+
+async fn refused_rows_are_told_of_and_left_out(table: &Table) {
+    table.create_with_check().await;
     let scope = scope();
     let mut sink = table.keyed();
+    let refused = collect_refusals(&mut *sink);
     sink.open(&scope).await.expect("opened");
     let ids: Vec<String> = (0..3000).map(|n| format!("id-{n}")).collect();
     let bad = [0, 1, 1499, 2999];
     let values: Vec<(&str, Option<i64>)> =
         ids.iter().enumerate().map(|(n, id)| (id.as_str(), Some(if bad.contains(&n) { 1000 } else { 1 }))).collect();
-    sink.write(&rows(&values)).await.expect("staged");
+    // Numbers run on over the batches of a commit.
+    for part in values.chunks(1000) {
+        sink.write(&rows(part)).await.expect("staged");
+    }
     sink.commit(&position(&[(0, 3000)])).await.expect("committed");
     assert_eq!(table.rows().await.len(), 2996);
-    let refused = table.refused(&scope).await;
-    assert_eq!(refused.len(), 4);
-    assert!(
-        refused.iter().all(|row| row[1].as_deref().is_some_and(|json| json.contains("\"position_ms\":1000"))),
-        "{refused:?}"
-    );
-    assert!(refused[0][0].as_deref().is_some_and(|reason| reason.to_lowercase().contains("constraint")), "{refused:?}");
-    assert_eq!(table.store.counters().rows_refused(), 4);
-    assert_eq!(sink.open(&scope).await.expect("opened"), Some(position(&[(0, 3000)])));
+    let mut told = std::mem::take(&mut *refused.lock().expect("held by nobody"));
+    told.sort_by_key(|row| row.row);
+    assert_eq!(told.iter().map(|row| row.row as usize).collect::<Vec<_>>(), bad);
+    assert!(told.iter().all(|row| row.reason.to_lowercase().contains("constraint")), "{told:?}");
+    // And begin anew with every commit.
+    sink.write(&rows(&[("x", Some(1)), ("y", Some(1000))])).await.expect("staged");
+    sink.commit(&position(&[(0, 3002)])).await.expect("committed");
+    assert_eq!(refused.lock().expect("held by nobody").iter().map(|row| row.row).collect::<Vec<_>>(), [1]);
+    assert_eq!(sink.open(&scope).await.expect("opened"), Some(position(&[(0, 3002)])));
+}
+
+async fn nothing_is_committed_before_refused_rows_are_kept(table: &Table) {
+    table.create_with_check().await;
+    let scope = scope();
+    let mut sink = table.keyed();
+    let refusals: Refusals = Arc::new(|_| Box::pin(async { Err(SinkError::Unavailable("no room".into())) }));
+    sink.refuse_to(refusals);
+    assert_eq!(sink.open(&scope).await.expect("opened"), None);
+    sink.write(&rows(&[("good", Some(1)), ("bad", Some(1000))])).await.expect("staged");
+    let failed = sink.commit(&position(&[(0, 2)])).await;
+    assert!(matches!(&failed, Err(SinkError::Unavailable(reason)) if reason == "no room"), "{failed:?}");
+    assert_eq!(table.rows().await, []);
+    collect_refusals(&mut *sink);
+    assert_eq!(sink.open(&scope).await.expect("opened again"), None);
+    sink.write(&rows(&[("good", Some(1)), ("bad", Some(1000))])).await.expect("staged");
+    sink.commit(&position(&[(0, 2)])).await.expect("committed");
+    assert_eq!(table.rows().await, [("good".to_owned(), Some(1))]);
+}
+
+/// A number that no column of the table holds.
+async fn a_value_that_does_not_fit_is_refused_like_any(table: &Table) {
+    let mut target = table.target(&["id"]);
+    let unsigned = arrow::datatypes::DataType::UInt64;
+    let plain = schema();
+    let fields = plain.fields().iter().enumerate().map(|(index, field)| match index {
+        3 => Arc::new(field.as_ref().clone().with_data_type(unsigned.clone())),
+        _ => field.clone(),
+    });
+    target.schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let mut sink = table.store.sink(&target).expect("good options");
+    let refused = collect_refusals(&mut *sink);
+    sink.open(&scope()).await.expect("opened");
+    let base = rows(&[("a", None), ("b", None), ("c", None)]);
+    let mut columns = base.columns().to_vec();
+    columns[3] = Arc::new(UInt64Array::from(vec![1, u64::MAX, 3]));
+    let batch = RecordBatch::try_new(target.schema.clone(), columns).expect("columns of the schema");
+    sink.write(&batch).await.expect("staged");
+    sink.commit(&position(&[(0, 3)])).await.expect("committed");
+    assert_eq!(table.rows().await, [("a".to_owned(), Some(1)), ("c".to_owned(), Some(3))]);
+    let refused = refused.lock().expect("held by nobody");
+    assert_eq!(refused.iter().map(|row| row.row).collect::<Vec<_>>(), [1]);
+    assert!(refused[0].reason.contains("18446744073709551615"), "{refused:?}");
 }
 
 async fn appends_without_a_key(table: &Table) {
@@ -280,7 +343,9 @@ async fn everything(table: fn() -> Table) {
     conform(&table()).await;
     keeps_every_type(&table()).await;
     unstorable_values_stop_nobody(&table()).await;
-    a_refused_row_is_kept_apart(&table()).await;
+    refused_rows_are_told_of_and_left_out(&table()).await;
+    nothing_is_committed_before_refused_rows_are_kept(&table()).await;
+    a_value_that_does_not_fit_is_refused_like_any(&table()).await;
     appends_without_a_key(&table()).await;
     another_shape_is_refused_by_name(&table()).await;
 }

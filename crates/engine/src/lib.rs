@@ -23,8 +23,8 @@ pub mod state;
 pub mod views;
 
 pub use engine::{
-    AttachedSink, BadRecord, BadRecords, Clock, Engine, EngineConfig, EngineError, EngineStatus, Freshness,
-    InputStatus, LATE_EVENTS, Replay, ReplayError, ViewStatus, late_events_schema,
+    AttachedSink, BadEvents, BadRecord, Clock, Engine, EngineConfig, EngineError, EngineStatus, FailedStage, Freshness,
+    InputStatus, KeepBad, LATE_EVENTS, Refused, RefusedRecords, Replay, ReplayError, ViewStatus, late_events_schema,
 };
 pub use position::{Position, TopicPartition};
 pub use sink::SinkProgress;

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{Events, House};
+use playhouse_engine::FailedStage;
 use playhouse_log::disk::SimulatedDisk;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -140,7 +141,8 @@ async fn records_that_are_no_events_are_reported_and_stop_nobody() {
     house.send(&Events::range(0..50)).await;
     house.caught_up(&engine).await;
     assert_eq!(house.sink.ids(), (0..50).collect::<Vec<_>>());
-    assert_eq!(house.bad_records(), 2);
+    assert!(house.bad().iter().all(|record| record.stage == FailedStage::Decode));
+    assert_eq!((house.bad().len(), engine.status().undecodable), (2, 2));
     engine.stop().await;
 }
 

@@ -1,37 +1,46 @@
 //! Bad events: the typed rows of the log topic `bad_events`.
 
 mod filter;
+mod find;
 mod headers;
 mod id;
+mod quota;
+mod replayed;
+mod rows;
+mod state;
 
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, TryLockError};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use playhouse_log::batch::{BatchError, EncodedHeaders, Record, Records, split_first};
+use playhouse_log::batch::{BatchError, Record, Records, split_first};
 use playhouse_log::{AppendError, Appended, CreateTopicError, Log, Partition, ReadError, TimestampType, TopicSettings};
-use serde::{Deserialize, Serialize};
 
-use self::headers::ErrorHeaders;
-use self::id::BadId;
-use crate::frame::Frames;
-use crate::{Origin, Reason};
+use self::state::{States, offset_of};
+use crate::failures::names_schema;
+use crate::{Reason, RepairError};
 
-pub use self::filter::{BadFilter, BadStats, Groups};
+pub(crate) use self::rows::{BadFrames, Beside};
+pub(crate) use self::state::{Intent, Standing, State, on_disk};
+
+pub use self::filter::{BadFilter, BadState, BadStats, Groups};
+pub use self::quota::{BadEventsLimits, BadEventsUsage};
+pub use self::replayed::REPLAY_HEADER;
+pub use self::state::{BAD_EVENT_STATE_TOPIC, Displaced, StateError};
 
 pub const BAD_EVENTS_TOPIC: &str = "bad_events";
 
-/// What is kept of an event that is too large.
-const RAW_BYTES_MAX: usize = 4 << 20;
 /// Read at once, when paging.
 const PAGE_BYTES: usize = 1 << 20;
-/// Looked through for one page of what a filter selects.
-const PAGES_MAX: usize = 64;
+/// So often, for one page of what a filter selects.
+const READS_MAX: usize = 64;
+/// A page with so much of events in it is full, however few rows it has.
+const PAGE_RAW_BYTES: usize = 16 << 20;
 /// By how much the clock of a row's receipt may be ahead of the log's.
-const CLOCK_SLACK_MS: i64 = 60_000;
+pub(crate) const CLOCK_SLACK_MS: i64 = 60_000;
 /// The batches of this topic are framed here, close to their 1 MB plus one event.
-const DECOMPRESSED_MAX: usize = 64 << 20;
+pub(crate) const DECOMPRESSED_MAX: usize = 64 << 20;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stage {
@@ -64,7 +73,8 @@ impl Stage {
     }
 }
 
-/// One bad event, as stored (JSON, `raw` in base64) and as shown. `bad_id` is its place: `<partition>-<offset>`.
+/// One bad event, as stored (JSON, `raw` in base64) together with what has become of it since. `bad_id` is its place:
+/// `<partition>-<offset>`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BadEvent {
     pub bad_id: String,
@@ -72,101 +82,55 @@ pub struct BadEvent {
     pub topic: String,
     pub source_protocol: String,
     pub source_address: Option<String>,
+    pub user_agent: Option<String>,
     pub schema_id: Option<i32>,
     pub stage: Stage,
     pub reasons: Vec<Reason>,
     /// As sent; of an event over the size limit, its beginning.
     pub raw: Vec<u8>,
+    pub is_cut: bool,
+    /// Key and headers of a record that came over the Kafka protocol, or that failed behind the gate.
+    pub key: Option<Vec<u8>>,
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// How often a repair was tried.
     pub attempts: i32,
+    /// What it was repaired to, and replayed: `<topic>/<partition>/<offset>`.
     pub fixed_as: Option<String>,
-    /// The partition and offset it would have had in its topic, where it was taken out of a Kafka batch.
+    /// Nobody wants to repair it.
+    pub dropped: bool,
+    /// The partition and offset it would have had in its topic, where it was taken out of a Kafka batch; that it has, where
+    /// it failed behind the gate.
     pub place: Option<(i32, i64)>,
 }
 
-/// The value of a record of `bad_events`.
-#[derive(Debug, Serialize, Deserialize)]
-struct Envelope<'a> {
-    received_at_ms: i64,
-    topic: std::borrow::Cow<'a, str>,
-    source: Source<'a>,
-    schema_id: Option<i32>,
-    stage: String,
-    reasons: std::borrow::Cow<'a, [Reason]>,
-    raw: String,
-    #[serde(default)]
-    attempts: i32,
-    #[serde(default)]
-    fixed_as: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    place: Option<(i32, i64)>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Source<'a> {
-    protocol: std::borrow::Cow<'a, str>,
-    address: Option<String>,
-}
-
-/// The bad events of one request, framed.
-pub(crate) struct BadFrames<'a> {
-    pub(crate) topic: &'a str,
-    pub(crate) schema_id: Option<i32>,
-    pub(crate) origin: &'a Origin,
-    pub(crate) received_at_ms: i64,
-    pub(crate) raw_bytes_max: usize,
-    pub(crate) frames: Frames,
-    pub(crate) count: usize,
-}
-
-impl<'a> BadFrames<'a> {
-    /// Of an event over the size limit, that much is kept.
-    pub(crate) fn new(
-        topic: &'a str,
-        schema_id: Option<i32>,
-        origin: &'a Origin,
-        received_at_ms: i64,
-        max_event_bytes: usize,
-    ) -> BadFrames<'a> {
-        let raw_bytes_max = max_event_bytes.min(RAW_BYTES_MAX);
-        BadFrames { topic, schema_id, origin, received_at_ms, raw_bytes_max, frames: Frames::new(), count: 0 }
-    }
-
-    pub(crate) fn push(&mut self, stage: &Stage, reasons: &[Reason], raw: &[u8], place: Option<(i32, i64)>) {
-        let kept = &raw[..raw.len().min(self.raw_bytes_max)];
-        let mut reasons = std::borrow::Cow::Borrowed(reasons);
-        if kept.len() < raw.len() {
-            let message = format!("only the first {} of {} bytes were kept", kept.len(), raw.len());
-            reasons.to_mut().push(Reason::whole("size", message));
-        }
-        let envelope = Envelope {
-            received_at_ms: self.received_at_ms,
-            topic: self.topic.into(),
-            source: Source {
-                protocol: self.origin.protocol.into(),
-                address: self.origin.address.map(|address| address.to_canonical().to_string()),
-            },
-            schema_id: self.schema_id,
-            stage: stage.to_string(),
-            reasons,
-            raw: BASE64.encode(kept),
-            attempts: 0,
-            fixed_as: None,
-            place,
-        };
-        // Strings and numbers only: serialising them cannot fail.
-        let value = serde_json::to_vec(&envelope).unwrap_or_default();
-        let headers = ErrorHeaders::new(self.topic, place, stage, &envelope.reasons);
-        let headers = EncodedHeaders::new(&headers.list());
-        self.frames.push(self.received_at_ms, None, &value, &headers);
-        self.count += 1;
+impl BadEvent {
+    /// Whether it came as a record with key and headers of its own. What failed behind the gate may have come either way:
+    /// only a record names its schema in a header.
+    pub(crate) fn is_record(&self) -> bool {
+        self.place.is_some() && (self.source_protocol != LOG_PROTOCOL || names_schema(&self.headers))
     }
 }
 
-/// The topic `bad_events` of a log: one partition, so that its rows have one order.
+/// The protocol of what failed behind the gate.
+pub(crate) const LOG_PROTOCOL: &str = "log";
+
+/// The topic `bad_events` of a log: one partition, so that its rows have one order. Beside it, what has become of them.
 pub struct BadEvents {
     log: Arc<Log>,
+    states: States,
+    bytes_max: AtomicU64,
     /// Counting reads the whole topic: one at a time.
     counting: Mutex<()>,
+    /// Repairs take turns: each looks first what has become of its events.
+    pub(crate) repairing: tokio::sync::Mutex<()>,
+}
+
+/// A bad event, with what is known of it now.
+pub(crate) struct Known {
+    /// In `bad_events`.
+    pub(crate) offset: i64,
+    pub(crate) state: State,
+    pub(crate) event: BadEvent,
 }
 
 /// What [`BadEvents::select`] found.
@@ -177,14 +141,79 @@ pub struct Selected {
     pub is_end: bool,
 }
 
+#[derive(Debug, thiserror::Error)]
+pub enum BadEventsError {
+    #[error("topic {BAD_EVENTS_TOPIC:?}: {0}")]
+    Topic(#[from] CreateTopicError),
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
 impl BadEvents {
-    pub fn new(log: Arc<Log>) -> BadEvents {
-        BadEvents { log, counting: Mutex::new(()) }
+    /// Makes the topics where they are missing.
+    pub(crate) fn open(log: Arc<Log>, like: &TopicSettings) -> Result<BadEvents, BadEventsError> {
+        let settings = TopicSettings { partitions: 1, timestamp_type: TimestampType::LogAppendTime, ..like.clone() };
+        let topic = log.ensure_topic(BAD_EVENTS_TOPIC, settings)?;
+        let states = States::open(&log, topic.id().to_string())?;
+        let bad = BadEvents {
+            log,
+            states,
+            bytes_max: AtomicU64::new(u64::MAX),
+            counting: Mutex::new(()),
+            repairing: tokio::sync::Mutex::new(()),
+        };
+        let interrupted = bad.states.interrupted();
+        if !interrupted.is_empty() {
+            // Whoever starts does not wait for this: were it lost, the next start would find it again.
+            bad.states.write_soon(bad.outcomes(interrupted)?, bad.start())?;
+        }
+        Ok(bad)
     }
 
-    pub(crate) fn create(log: &Log, like: &TopicSettings) -> Result<(), CreateTopicError> {
-        let settings = TopicSettings { partitions: 1, timestamp_type: TimestampType::LogAppendTime, ..like.clone() };
-        log.ensure_topic(BAD_EVENTS_TOPIC, settings).map(drop)
+    /// What is known of the events now, each once, those that retention has deleted left out. Of a replay that was
+    /// interrupted it is found out first. The caller holds `repairing`.
+    pub(crate) async fn settle(self: &Arc<Self>, events: Vec<BadEvent>) -> Result<Vec<Known>, RepairError> {
+        let start = self.start();
+        let events: BTreeMap<i64, BadEvent> = events
+            .into_iter()
+            .filter_map(|event| Some((offset_of(&event.bad_id).filter(|offset| *offset >= start)?, event)))
+            .collect();
+        let intent = |offset: &i64| match self.states.get(*offset).standing {
+            Standing::Replaying(intent) => Some((*offset, *intent)),
+            _ => None,
+        };
+        let interrupted: Vec<(i64, Intent)> = events.keys().filter_map(intent).collect();
+        if !interrupted.is_empty() {
+            let bad = self.clone();
+            let changes = tokio::task::spawn_blocking(move || bad.outcomes(interrupted)).await??;
+            self.write_states(changes).await?;
+        }
+        let known = |(offset, mut event)| {
+            self.states.annotate(offset, &mut event);
+            Known { offset, state: self.states.get(offset), event }
+        };
+        Ok(events.into_iter().map(known).collect())
+    }
+
+    pub(crate) async fn write_states(&self, changes: Vec<(i64, State)>) -> Result<(), StateError> {
+        if changes.is_empty() { Ok(()) } else { self.states.write(changes, self.start()).await }
+    }
+
+    /// Fixed where the event is in the log, open where it is not.
+    fn outcomes(&self, interrupted: Vec<(i64, Intent)>) -> Result<Vec<(i64, State)>, StateError> {
+        let found = replayed::find(&self.log, &interrupted)?;
+        let outcome = |(event, _): (i64, Intent)| {
+            let place = found.get(&event).copied();
+            let standing = place.map_or(Standing::Open, |(partition, offset)| Standing::Fixed { partition, offset });
+            (event, State { standing, ..self.states.get(event) })
+        };
+        Ok(interrupted.into_iter().map(outcome).collect())
+    }
+
+    /// The first that retention has not deleted.
+    fn start(&self) -> i64 {
+        let topic = self.log.topic(BAD_EVENTS_TOPIC);
+        topic.and_then(|topic| topic.partition(0).map(|partition| partition.log_start_offset())).unwrap_or(0)
     }
 
     pub(crate) fn partition(&self) -> Result<Arc<Partition>, AppendError> {
@@ -197,6 +226,7 @@ impl BadEvents {
     pub(crate) fn append(&self, bad: BadFrames<'_>) -> Result<(Arc<Partition>, Appended), AppendError> {
         let partition = self.partition()?;
         let appended = partition.append(&bad.frames.finish())?;
+        self.keep_quota(&partition);
         Ok((partition, appended))
     }
 
@@ -210,74 +240,7 @@ impl BadEvents {
     /// a page may be short, or empty, before the end.
     pub fn select(&self, filter: &BadFilter, position: &mut Vec<i64>, max_rows: usize) -> Result<Selected, ReadError> {
         self.skip_to(filter, position)?;
-        self.scan(position, max_rows, PAGES_MAX, &mut |row| filter.matches(row))
-    }
-
-    /// The one with this id, or that was taken out of a batch at this place (`<topic>-<partition>-<offset>`); `None` where
-    /// there is none, or retention has deleted it. By place it takes as long as there are bad events since.
-    pub fn find(&self, bad_id: &str) -> Result<Option<BadEvent>, ReadError> {
-        let (index, offset) = match BadId::parse(bad_id) {
-            Some(BadId::Row { partition, offset }) => (partition, offset),
-            Some(lost) => return self.find_lost(lost),
-            None => return Ok(None),
-        };
-        let topic = self.log.topic(BAD_EVENTS_TOPIC);
-        let Some(partition) = topic.as_ref().and_then(|topic| topic.partition(index)) else { return Ok(None) };
-        if !(partition.log_start_offset()..partition.high_watermark()).contains(&offset) {
-            return Ok(None);
-        }
-        let (mut next, mut rows) = (offset, Vec::new());
-        read_batches(&partition.read(offset, PAGE_BYTES)?, index, &mut next, 1, &mut rows, &mut |_| true)?;
-        // The id as it is written: what only reads as the same number is another's.
-        Ok(rows.pop().filter(|row| row.bad_id == bad_id))
-    }
-
-    fn find_lost(&self, id: BadId<'_>) -> Result<Option<BadEvent>, ReadError> {
-        let (Some(bad), Some(mut next)) = (self.log.topic(BAD_EVENTS_TOPIC), self.begins(id)?) else { return Ok(None) };
-        let Some(partition) = bad.partition(0) else { return Ok(None) };
-        loop {
-            let bytes = partition.read(next, PAGE_BYTES)?;
-            if bytes.is_empty() {
-                return Ok(None);
-            }
-            let mut at = 0;
-            while at < bytes.len() {
-                let corrupt = |_: BatchError| ReadError::Corrupt(next);
-                let (header, size) = split_first(&bytes[at..]).map_err(corrupt)?;
-                let records = Records::decompress(&bytes.slice(at..at + size), DECOMPRESSED_MAX).map_err(corrupt)?;
-                for record in records.iter() {
-                    let record = record.map_err(corrupt)?;
-                    if record.offset >= next && id.is_lost_row(record.headers()) {
-                        return Ok(Some(row(0, &record)));
-                    }
-                }
-                at += size;
-                next = header.next_offset();
-            }
-        }
-    }
-
-    /// The offset in `bad_events` from which on the event would lie. The log's own clock tells how long ago it can be; a
-    /// producer's does not.
-    fn begins(&self, id: BadId<'_>) -> Result<Option<i64>, ReadError> {
-        let BadId::Lost { topic, partition, offset } = id else { return Ok(None) };
-        let Some(bad) = self.log.topic(BAD_EVENTS_TOPIC).and_then(|bad| bad.partition(0).cloned()) else {
-            return Ok(None);
-        };
-        let start = bad.log_start_offset();
-        let Some(topic) = self.log.topic(topic) else { return Ok(Some(start)) };
-        let lost_from = topic.partition(partition).filter(|lost_from| {
-            (lost_from.log_start_offset()..lost_from.high_watermark()).contains(&offset)
-                && topic.settings_in_force().timestamp_type == TimestampType::LogAppendTime
-        });
-        let Some(lost_from) = lost_from else { return Ok(Some(start)) };
-        let bytes = lost_from.read(offset, 1)?;
-        let Ok((header, _)) = split_first(&bytes) else { return Ok(Some(start)) };
-        if !header.is_log_append_time() {
-            return Ok(Some(start));
-        }
-        let first = bad.offset_at(header.max_timestamp_ms.saturating_sub(CLOCK_SLACK_MS))?;
-        Ok(first.map(|(offset, _)| offset))
+        self.scan(position, max_rows, READS_MAX, &mut |row| filter.matches(row))
     }
 
     /// Counts all that the filter selects; `None` while another count is at work. Takes as long as the topic is large.
@@ -314,100 +277,94 @@ impl BadEvents {
         &self,
         position: &mut Vec<i64>,
         max_rows: usize,
-        max_pages: usize,
+        max_reads: usize,
         wanted: &mut dyn FnMut(&BadEvent) -> bool,
     ) -> Result<Selected, ReadError> {
-        let mut rows = Vec::new();
-        let Some(topic) = self.log.topic(BAD_EVENTS_TOPIC) else { return Ok(Selected { rows, is_end: true }) };
+        let mut page = Page::new(max_rows);
+        let Some(topic) = self.log.topic(BAD_EVENTS_TOPIC) else { return Ok(page.selected(true)) };
         position.resize(topic.partitions().len(), 0);
-        let mut pages = 0;
+        let mut reads = 0;
         for (partition, next) in topic.partitions().iter().zip(position) {
             // What retention has deleted is gone.
             *next = (*next).max(partition.log_start_offset());
             loop {
-                if rows.len() >= max_rows || pages >= max_pages {
-                    return Ok(Selected { rows, is_end: false });
+                if page.is_full() || reads >= max_reads {
+                    return Ok(page.selected(false));
                 }
-                pages += 1;
+                reads += 1;
                 let before = *next;
                 let bytes = partition.read(*next, PAGE_BYTES)?;
-                read_batches(&bytes, partition.index(), next, max_rows, &mut rows, wanted)?;
+                self.read_batches(&bytes, next, &mut page, wanted)?;
                 if *next == before {
                     break;
                 }
             }
         }
-        Ok(Selected { rows, is_end: true })
+        Ok(page.selected(true))
     }
-}
 
-fn read_batches(
-    bytes: &Bytes,
-    partition: i32,
-    next: &mut i64,
-    max_rows: usize,
-    rows: &mut Vec<BadEvent>,
-    wanted: &mut dyn FnMut(&BadEvent) -> bool,
-) -> Result<(), ReadError> {
-    let mut at = 0;
-    while at < bytes.len() {
-        let offset = *next;
-        let corrupt = |_: BatchError| ReadError::Corrupt(offset);
-        let (header, size) = split_first(&bytes[at..]).map_err(corrupt)?;
-        let records = Records::decompress(&bytes.slice(at..at + size), DECOMPRESSED_MAX).map_err(corrupt)?;
-        at += size;
-        for record in records.iter() {
-            let record = record.map_err(corrupt)?;
-            if record.offset < *next {
-                continue;
+    fn row(&self, record: &Record<'_>) -> BadEvent {
+        let mut row = rows::row(record);
+        self.states.annotate(record.offset, &mut row);
+        row
+    }
+
+    fn read_batches(
+        &self,
+        bytes: &Bytes,
+        next: &mut i64,
+        page: &mut Page,
+        wanted: &mut dyn FnMut(&BadEvent) -> bool,
+    ) -> Result<(), ReadError> {
+        let mut at = 0;
+        while at < bytes.len() {
+            let offset = *next;
+            let corrupt = |_: BatchError| ReadError::Corrupt(offset);
+            let (header, size) = split_first(&bytes[at..]).map_err(corrupt)?;
+            let records = Records::decompress(&bytes.slice(at..at + size), DECOMPRESSED_MAX).map_err(corrupt)?;
+            at += size;
+            for record in records.iter() {
+                let record = record.map_err(corrupt)?;
+                if record.offset < *next {
+                    continue;
+                }
+                if page.is_full() {
+                    return Ok(());
+                }
+                let row = self.row(&record);
+                if wanted(&row) {
+                    page.push(row);
+                }
+                *next = record.offset + 1;
             }
-            if rows.len() == max_rows {
-                return Ok(());
-            }
-            let row = row(partition, &record);
-            if wanted(&row) {
-                rows.push(row);
-            }
-            *next = record.offset + 1;
+            *next = (*next).max(header.next_offset());
         }
-        *next = (*next).max(header.next_offset());
+        Ok(())
     }
-    Ok(())
 }
 
-fn row(partition: i32, record: &Record<'_>) -> BadEvent {
-    let bad_id = format!("{partition}-{}", record.offset);
-    let value = record.value.unwrap_or_default();
-    parse(value, bad_id.clone()).unwrap_or_else(|| BadEvent {
-        bad_id,
-        received_at_ms: record.timestamp_ms,
-        topic: String::new(),
-        source_protocol: String::new(),
-        source_address: None,
-        schema_id: None,
-        stage: Stage::Decode,
-        reasons: vec![Reason::whole("json", "this row of bad_events was not written by the gate")],
-        raw: value.to_vec(),
-        attempts: 0,
-        fixed_as: None,
-        place: None,
-    })
+/// Rows up to a number and a size, but at least one.
+struct Page {
+    rows: Vec<BadEvent>,
+    rows_max: usize,
+    bytes: usize,
 }
 
-fn parse(value: &[u8], bad_id: String) -> Option<BadEvent> {
-    let envelope: Envelope<'_> = serde_json::from_slice(value).ok()?;
-    Some(BadEvent {
-        bad_id,
-        received_at_ms: envelope.received_at_ms,
-        topic: envelope.topic.into_owned(),
-        source_protocol: envelope.source.protocol.into_owned(),
-        source_address: envelope.source.address,
-        schema_id: envelope.schema_id,
-        stage: Stage::parse(&envelope.stage)?,
-        reasons: envelope.reasons.into_owned(),
-        raw: BASE64.decode(envelope.raw).ok()?,
-        attempts: envelope.attempts,
-        fixed_as: envelope.fixed_as,
-        place: envelope.place,
-    })
+impl Page {
+    fn new(rows_max: usize) -> Page {
+        Page { rows: Vec::new(), rows_max, bytes: 0 }
+    }
+
+    fn is_full(&self) -> bool {
+        self.rows.len() >= self.rows_max || self.bytes >= PAGE_RAW_BYTES
+    }
+
+    fn push(&mut self, row: BadEvent) {
+        self.bytes += row.raw.len();
+        self.rows.push(row);
+    }
+
+    fn selected(self, is_end: bool) -> Selected {
+        Selected { rows: self.rows, is_end }
+    }
 }

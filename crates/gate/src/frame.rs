@@ -9,6 +9,11 @@ const BATCH_BYTES: usize = 1 << 20;
 /// User agents are of any length; what is stamped on every record is not.
 const USER_AGENT_BYTES_MAX: usize = 512;
 
+/// The headers that the gate stamps on records.
+pub(crate) const SOURCE_ADDRESS_HEADER: &str = "source_address";
+pub(crate) const USER_AGENT_HEADER: &str = "user_agent";
+pub(crate) const SCHEMA_ID_HEADER: &str = "schema_id";
+
 /// The batches of one partition that one request makes.
 pub(crate) struct Frames {
     builder: BatchBuilder,
@@ -85,6 +90,10 @@ impl Partitioned {
     }
 }
 
+pub(crate) fn cut_user_agent(user_agent: &str) -> &str {
+    &user_agent[..user_agent.floor_char_boundary(USER_AGENT_BYTES_MAX)]
+}
+
 /// What a request says about all of its events.
 pub(crate) struct Stamp {
     address: Option<String>,
@@ -94,24 +103,26 @@ pub(crate) struct Stamp {
 
 impl Stamp {
     pub(crate) fn new(origin: &crate::Origin, schema_id: Option<i32>) -> Stamp {
-        let mut user_agent = origin.user_agent.clone();
-        if let Some(user_agent) = &mut user_agent {
-            user_agent.truncate(user_agent.floor_char_boundary(USER_AGENT_BYTES_MAX));
-        }
         Stamp {
             address: origin.address.map(|address| address.to_canonical().to_string()),
-            user_agent,
+            user_agent: origin.user_agent.as_deref().map(|it| cut_user_agent(it).to_owned()),
             schema_id: schema_id.map(|id| id.to_string()),
         }
     }
 
+    pub(crate) fn list(&self) -> Vec<(&str, &[u8])> {
+        [
+            (SOURCE_ADDRESS_HEADER, &self.address),
+            (USER_AGENT_HEADER, &self.user_agent),
+            (SCHEMA_ID_HEADER, &self.schema_id),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value.as_deref()?.as_bytes())))
+        .collect()
+    }
+
     /// Encoded once for all of them.
     pub(crate) fn headers(&self) -> EncodedHeaders {
-        let headers: Vec<(&str, &[u8])> =
-            [("source_address", &self.address), ("user_agent", &self.user_agent), ("schema_id", &self.schema_id)]
-                .into_iter()
-                .filter_map(|(name, value)| Some((name, value.as_deref()?.as_bytes())))
-                .collect();
-        EncodedHeaders::new(&headers)
+        EncodedHeaders::new(&self.list())
     }
 }

@@ -16,7 +16,9 @@ use crate::binding::{Validation, value_subject};
 use crate::budget::{Budget, Charge, Refused};
 use crate::fields::{FieldError, FieldTypes};
 use crate::schemas::{Configured, FoundSchema, Schemas};
-use crate::{BAD_EVENTS_TOPIC, BadEvents, Origin, Outcome, ProduceError, Produced, RequestError, SchemaSource};
+use crate::{
+    BAD_EVENTS_TOPIC, BadEvents, BadEventsError, Origin, Outcome, ProduceError, Produced, RequestError, SchemaSource,
+};
 
 #[derive(Debug, Clone)]
 pub struct GateConfig {
@@ -57,8 +59,6 @@ pub(crate) struct Subject {
     fields: Fields,
     /// Whether a schema is configured for the topic.
     has_schema: bool,
-    /// Of that.
-    pub(crate) schema_id: Option<i32>,
     pub(crate) keep_bad: bool,
     /// For the schema that events were checked against last.
     finder: ArcSwapOption<Finder>,
@@ -93,7 +93,7 @@ pub struct Gate {
     without_rule: Arc<Subject>,
     pub(crate) schemas: Schemas,
     pub(crate) budget: Arc<Budget>,
-    pub(crate) bad: BadEvents,
+    pub(crate) bad: Arc<BadEvents>,
     /// Held from the append of a batch with records taken out until those are stored: a retry waits for its outcome.
     pub(crate) quarantine: tokio::sync::Mutex<()>,
     overloaded: AtomicBool,
@@ -167,16 +167,14 @@ impl Gate {
                 any: Validator::any(&fields, config.max_depth),
                 fields,
                 has_schema: rule.schema.is_some(),
-                schema_id: rule.schema_id,
                 keep_bad: rule.keep_bad,
                 finder: ArcSwapOption::empty(),
             };
             subjects.insert(rule.topic, Arc::new(subject));
         }
-        BadEvents::create(&log, &config.new_topic)
-            .map_err(|source| GateError::Topic { topic: BAD_EVENTS_TOPIC.into(), source })?;
+        let bad = BadEvents::open(log.clone(), &config.new_topic)?;
         Ok(Arc::new(Gate {
-            bad: BadEvents::new(log.clone()),
+            bad: Arc::new(bad),
             log,
             budget: Budget::new(config.in_flight_bytes),
             without_rule: Arc::new(Subject {
@@ -200,6 +198,14 @@ impl Gate {
 
     pub fn log(&self) -> &Arc<Log> {
         &self.log
+    }
+
+    pub fn bad_events(&self) -> &Arc<BadEvents> {
+        &self.bad
+    }
+
+    pub fn max_event_bytes(&self) -> usize {
+        self.config.max_event_bytes
     }
 
     pub fn default_topic(&self) -> &str {
@@ -327,4 +333,6 @@ pub enum GateError {
     Schema { topic: String, reason: String },
     #[error("topic {topic:?}: {source}")]
     Topic { topic: String, source: CreateTopicError },
+    #[error(transparent)]
+    BadEvents(#[from] BadEventsError),
 }

@@ -11,7 +11,7 @@ use playhouse_log::Topic;
 use playhouse_log::batch::EncodedHeaders;
 use playhouse_schema::{Reason, Validator};
 
-use crate::bad::BadFrames;
+use crate::bad::{BadFrames, Beside};
 use crate::budget::Charge;
 use crate::check::{Check, Refusal};
 use crate::frame::{Partitioned, Stamp};
@@ -102,6 +102,20 @@ pub(crate) async fn ingest_events(
         }
     }
     request.store().await
+}
+
+/// An event judged by itself, as one of a request would be: its key, and the schema that its record is to name.
+pub(crate) fn judge(gate: &Gate, topic: &Topic, event: &[u8]) -> Result<(Option<Vec<u8>>, Option<i32>), Refusal> {
+    let subject = gate.subject(topic.name());
+    let check = gate.checking(topic);
+    let finder = check.as_ref().and_then(|check| subject.finder(check.json()?, gate.config.max_depth));
+    let mut treatment = Treatment::of(gate, &subject, check, finder.as_deref(), &Origin::default());
+    let piece = treatment.piece(event);
+    let (key, verdict) = (piece.key, piece.verdict);
+    treatment.verdict(verdict, event)?;
+    let names_its_own = treatment.headers_of_named.is_some() && Check::names_schema(event);
+    let key = key.and_then(|key| playhouse_schema::key_bytes(&event[key]));
+    Ok((key.map(|key| key.into_owned()), treatment.schema_id.filter(|_| !names_its_own)))
 }
 
 fn as_it_is(range: Range<usize>, max_event_bytes: usize) -> Piece {
@@ -264,7 +278,7 @@ impl<'a> Request<'a> {
         self.charge.grow(refusal.bytes())?;
         if self.treatment.subject.keep_bad {
             self.bad.schema_id = refusal.schema_id;
-            self.bad.push(&refusal.stage, &refusal.reasons, raw, None);
+            self.bad.push(&refusal.stage, &refusal.reasons, raw, None, &Beside::default());
         }
         Ok(Status::Rejected { reasons: refusal.reasons })
     }

@@ -11,13 +11,15 @@
 //! - `produce`: Kafka batches;
 //! - `check`: whether a value is one of its topic, by the topic's settings (`binding`) and schemas ([`SchemaSource`], of which the
 //!   registry is one: `registered`);
-//! - [`BadEvents`]: what was rejected;
+//! - [`BadEvents`]: what was rejected, and what has become of it; `repair`: the way back in.
+//! - [`Failure`]: what fails behind the gate, and becomes a bad event;
 //! - [`KeyRing`]: API keys; [`Rates`]: how much each caller may send. Doors ask them before they read a request.
 
 mod bad;
 mod binding;
 mod budget;
 mod check;
+mod failures;
 mod fields;
 mod frame;
 mod gate;
@@ -27,17 +29,23 @@ mod outcome;
 mod produce;
 mod rates;
 mod registered;
+mod repair;
 mod schemas;
 mod split;
 
-pub use bad::{BAD_EVENTS_TOPIC, BadEvent, BadEvents, BadFilter, BadStats, Groups, Selected, Stage};
+pub use bad::{
+    BAD_EVENT_STATE_TOPIC, BAD_EVENTS_TOPIC, BadEvent, BadEvents, BadEventsError, BadEventsLimits, BadEventsUsage,
+    BadFilter, BadState, BadStats, Displaced, Groups, REPLAY_HEADER, Selected, Stage, StateError,
+};
 pub use binding::{ANY_SUBJECT, ON_INVALID_SETTING, OnInvalid, SUBJECT_SETTING, VALIDATION_SETTING, Validation};
+pub use failures::{Failure, FailureError};
 pub use fields::FieldError;
 pub use gate::{Counters, Gate, GateConfig, GateError, TopicRule, is_internal};
 pub use keys::{Key, KeyFile, KeyRing, KeysError, NewKey, Principal};
 pub use outcome::{EventResult, Origin, Outcome, Reason, RequestError, Status};
-pub use playhouse_log::partition_of;
+pub use playhouse_log::{ReadError, partition_of};
 pub use playhouse_registry::SCHEMAS_TOPIC;
 pub use produce::{ProduceError, Produced, Rejected, RejectedRecord};
 pub use rates::{Caller, RateLimits, Rates};
+pub use repair::{Fix, Repair, RepairError, RepairOutcome};
 pub use schemas::{FoundSchema, SchemaSource};

@@ -6,22 +6,17 @@ use playhouse_log::batch::{BatchError, BatchHeader, Compression, Records, split_
 use playhouse_log::{AppendError, Appended, Partition};
 use playhouse_schema::Reason;
 
-use crate::bad::BadFrames;
+use crate::bad::{BadFrames, Beside, CLOCK_SLACK_MS, DECOMPRESSED_MAX, LOG_PROTOCOL};
 use crate::binding::OnInvalid;
 use crate::budget::Charge;
 use crate::check::{Check, Refusal, schema_header};
 use crate::gate::{Gate, is_internal, now_ms};
-use crate::{Origin, RequestError, Stage};
+use crate::{Origin, RequestError};
 
 /// Text compresses to an eighth or so.
 const USUAL_RATIO: usize = 8;
-/// What the records of one batch may decompress to.
-const DECOMPRESSED_MAX: usize = 64 << 20;
 /// Other connections get their turn after that many bytes of records.
 const TURN_BYTES: usize = 256 << 10;
-/// How far the clock may have gone back between a batch and its bad events.
-const CLOCK_SLACK_MS: i64 = 60_000;
-
 /// Records of a rejected batch whose reasons are told; the rest is counted.
 const REJECTED_MAX: usize = 1000;
 const REASONS_SHOWN: usize = 10;
@@ -232,6 +227,7 @@ struct Refused {
     offset: i64,
     refusal: Refusal,
     raw: Bytes,
+    beside: Beside,
 }
 
 impl Sorted {
@@ -255,7 +251,9 @@ impl Sorted {
                     charge.grow(size_of::<Refused>() + refusal.bytes()).map_err(RequestError::from)?;
                     let index = i32::try_from(self.records + keep.len() - 1).unwrap_or(i32::MAX);
                     let offset = self.base + (record.offset - header.base_offset);
-                    self.refused.push(Refused { index, offset, refusal, raw: decoded.share(value) });
+                    let (raw, beside) = (decoded.share(value), Beside::of(&record));
+                    charge.grow(beside.bytes()).map_err(RequestError::from)?;
+                    self.refused.push(Refused { index, offset, refusal, raw, beside });
                 }
             }
             self.turn += value.len();
@@ -297,10 +295,10 @@ async fn store(
     }
     let is_new = |offset: i64| !known.contains(&place(offset)) && lying.binary_search(&place(offset).1).is_err();
     let mut bad = BadFrames::new(topic, None, origin, now_ms(), gate.config.max_event_bytes);
-    for Refused { offset, refusal, raw, .. } in &refused {
+    for Refused { offset, refusal, raw, beside, .. } in &refused {
         if is_new(*offset) {
             bad.schema_id = refusal.schema_id;
-            bad.push(&refusal.stage, &refusal.reasons, raw, Some(place(*offset)));
+            bad.push(&refusal.stage, &refusal.reasons, raw, Some(place(*offset)), beside);
         }
     }
     if bad.count > 0 {
@@ -328,30 +326,6 @@ fn offsets(partition: &Partition, appended: &Appended) -> Result<Vec<i64>, Produ
     Ok(offsets)
 }
 
-impl Gate {
-    /// Keeps a record that lies in the log and cannot be decoded there as a bad event, and returns once it is durable. A
-    /// repeat for the same place stores nothing, so a caller that crashed may call again. `ingested_ms` is the record's
-    /// append time.
-    pub async fn keep_undecodable(
-        &self,
-        topic: &str,
-        place: (i32, i64),
-        ingested_ms: i64,
-        raw: &[u8],
-        reason: Reason,
-    ) -> Result<(), ProduceError> {
-        if stored_since(self, topic, ingested_ms).await?.contains(&place) {
-            return Ok(());
-        }
-        let origin = Origin { protocol: "log", ..Origin::default() };
-        let subject = self.subject(topic);
-        let mut bad = BadFrames::new(topic, subject.schema_id, &origin, now_ms(), self.config.max_event_bytes);
-        bad.push(&Stage::Decode, &[reason], raw, Some(place));
-        let (partition, appended) = self.bad.append(bad)?;
-        Ok(partition.durable(appended.next_offset).await?)
-    }
-}
-
 /// The places of the topic's bad events stored since the batch was first appended.
 async fn stored_since(gate: &Gate, topic: &str, append_time_ms: i64) -> Result<Vec<(i32, i64)>, ProduceError> {
     let failed = |error: playhouse_log::ReadError| AppendError::Failed(error.to_string());
@@ -366,7 +340,9 @@ async fn stored_since(gate: &Gate, topic: &str, append_time_ms: i64) -> Result<V
         if rows.is_empty() {
             return Ok(places);
         }
-        places.extend(rows.into_iter().filter(|row| row.topic == topic).filter_map(|row| row.place));
+        // What failed behind the gate lies where it was.
+        let lost = rows.into_iter().filter(|row| row.topic == topic && row.source_protocol != LOG_PROTOCOL);
+        places.extend(lost.filter_map(|row| row.place));
         tokio::task::yield_now().await;
     }
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use common::*;
 use playhouse_gate::{
-    FoundSchema, Gate, ON_INVALID_SETTING, Origin, ProduceError, Produced, SUBJECT_SETTING, SchemaSource, Stage,
-    VALIDATION_SETTING,
+    BadEvent, FoundSchema, Gate, ON_INVALID_SETTING, Origin, ProduceError, Produced, RepairOutcome, SUBJECT_SETTING,
+    SchemaSource, Stage, VALIDATION_SETTING,
 };
 use playhouse_log::batch::{BatchBuilder, Compression};
 use playhouse_log::{CleanupPolicy, TopicSettings};
@@ -346,4 +346,19 @@ async fn under_a_schema_that_cannot_be_read_nothing_is_valid() {
     let house = house(UNREADABLE_ID, &[(VALIDATION_SETTING, "full")]);
     refused(outcome(&house, prefixed(UNREADABLE_ID, b"\x02")).await, "schema_id", "another version wrote it");
     refused(outcome(&house, bare("{}")).await, "schema_id", "are AVRO");
+}
+
+/// A fix makes the payload anew; which schema it is under is still what the header said.
+#[tokio::test]
+async fn a_fixed_record_is_judged_by_the_schema_that_its_header_names() {
+    let house = house(JSON_ID, &[(VALIDATION_SETTING, "full")]);
+    assert!(outcome(&house, headed(AVRO_GUID, b"\x02\x02")).await.is_some());
+    let fix = |payload: &'static [u8]| Arc::new(move |_: &BadEvent| Ok(payload.to_vec()));
+    let json = house.gate.repair(house.bad(), fix(br#"{"user":"u"}"#), false).await.unwrap();
+    assert!(matches!(&json[0].outcome, RepairOutcome::StillBad(reasons) if reasons[0].keyword == "avro"), "{json:?}");
+    let avro = house.gate.repair(house.bad(), fix(b"\x02"), false).await.unwrap();
+    assert_eq!(avro[0].outcome, RepairOutcome::Fixed);
+    let stored = house.everything(PLAYS).pop().unwrap();
+    assert_eq!((stored.key.as_deref(), stored.value.as_deref()), (Some("key"), Some("\x02")));
+    assert!(stored.headers.iter().any(|(name, _)| name == VALUE_SCHEMA_HEADER), "{stored:?}");
 }

@@ -96,7 +96,7 @@ async fn bad_events_come_in_pages() {
     for request in 0..3 {
         house.ingest((0..50).map(|n| format!("no json {request} {n}\n")).collect::<String>()).await;
     }
-    let reader = playhouse_gate::BadEvents::new(house.log.clone());
+    let reader = house.gate.bad_events();
     let (mut position, mut raws) = (Vec::new(), Vec::new());
     loop {
         let page = reader.read(&mut position, 37).unwrap();
@@ -139,7 +139,7 @@ async fn bad_events_are_selected_found_and_counted() {
     let house = House::new();
     house.ingest("no json").await;
     house.ingest((0..250).map(|n| format!("{{\"n\": {n}}}\n")).collect::<String>()).await;
-    let reader = playhouse_gate::BadEvents::new(house.log.clone());
+    let reader = house.gate.bad_events();
     let required = BadFilter { keyword: Some("required".into()), ..BadFilter::default() };
     let (mut position, mut found) = (Vec::new(), Vec::new());
     loop {

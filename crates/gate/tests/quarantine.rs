@@ -5,7 +5,7 @@ mod common;
 
 use bytes::Bytes;
 use common::*;
-use playhouse_gate::{BadEvents, Origin, VALIDATION_SETTING};
+use playhouse_gate::{Origin, VALIDATION_SETTING};
 use playhouse_log::batch::{BatchBuilder, BatchHeader, Compression, Record, Records, split_first};
 use proptest::prelude::*;
 
@@ -105,7 +105,7 @@ async fn check(batches: Vec<Batch>) {
         next += batch.records.len() as i64;
     }
 
-    let reader = BadEvents::new(house.log.clone());
+    let reader = house.gate.bad_events();
     let rows = house.bad();
     assert_eq!(rows.iter().map(|row| row.place.unwrap()).collect::<Vec<_>>(), bad_places);
     for row in &rows {
@@ -146,7 +146,7 @@ async fn a_place_is_found_also_where_the_records_have_the_times_of_their_produce
         builder.push(i64::MAX, None, Some(b"second"), &[]);
         house.gate.produce("anything", partition, Bytes::from(builder.build()), &origin).await.unwrap();
     }
-    let reader = BadEvents::new(house.log.clone());
+    let reader = house.gate.bad_events();
     let found = reader.find("anything-2-1").unwrap().unwrap();
     assert_eq!((found.raw.as_slice(), found.place), (&b"second"[..], Some((2, 1))));
     // The topic is gone; what it refused is not.

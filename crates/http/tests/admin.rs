@@ -5,12 +5,11 @@ mod common;
 use std::sync::Arc;
 
 use common::*;
-use playhouse_gate::BadEvents;
 use playhouse_http::ByteBudget;
 use playhouse_http::ServeOptions;
 use playhouse_http::admin::{self, AdminDoor, Metric, Readiness};
 use playhouse_http::ingest::{self, IngestConfig, IngestDoor};
-use serde_json::json;
+use serde_json::{Value, json};
 
 struct Admin {
     served: Served,
@@ -25,7 +24,7 @@ async fn admin() -> Admin {
         readiness: readiness.clone(),
         metrics: Arc::new(|| vec![Metric::gauge("playhouse_up", "One.").value(1.0)]),
         status: Arc::new(|| json!({"events": 7})),
-        bad_events: Arc::new(BadEvents::new(gate.log().clone())),
+        gate: gate.clone(),
     };
     let ingest = IngestDoor::new(gate, IngestConfig::default(), ByteBudget::new(1 << 20)).unwrap();
     let ingest = listen(ServeOptions::default(), |_| ingest::router(ingest)).await;
@@ -87,7 +86,9 @@ async fn bad_events_are_listed_page_by_page() {
     }
     raws.sort();
     assert_eq!(raws, ["not json \u{fffd}", "{\"id\":\"a\"}", "{\"id\":\"b\"}"]);
-    for wrong in ["limit=0", "limit=1001", "limit=x", "cursor=zz", "limt=1", "stage=sinks", "since_ms=noon"] {
+    for wrong in
+        ["limit=0", "limit=1001", "limit=x", "cursor=zz", "limt=1", "stage=sinks", "since_ms=noon", "state=shut"]
+    {
         get(admin.served.address, &format!("/api/bad-events?{wrong}")).await.problem(400, "bad-request");
     }
 }
@@ -118,7 +119,88 @@ async fn bad_events_are_filtered_shown_and_counted() {
     assert_eq!((&stats["count"], &stats["raw_bytes"]), (&json!(3), &json!(28)));
     assert_eq!(stats["stages"], json!([{"stage": "decode", "count": 1}, {"stage": "validate", "count": 2}]));
     assert_eq!(get(address, "/api/bad-events/stats?stage=decode").await.json()["count"], 1);
+    assert_eq!((&stats["fixed"], &stats["dropped"]), (&json!(0), &json!(0)));
     get(address, "/api/bad-events/stats?limit=1").await.problem(400, "bad-request");
+}
+
+async fn post(address: std::net::SocketAddr, path: &str, body: Value) -> Answer {
+    let head = format!("POST /api/bad-events/{path}");
+    send(address, &request(&head, "content-type: application/json\r\n", body.to_string().as_bytes())).await
+}
+
+#[tokio::test]
+async fn bad_events_are_fixed_replayed_and_dropped() {
+    let admin = admin().await;
+    let address = admin.served.address;
+    let bad = "{\"id\":\"a\"}\n{\"id\":\"b\",\"user\":1}\nnot json\n{\"id\":\"c\"}\n";
+    assert_eq!(send(admin.ingest.address, &request("POST /events", "", bad.as_bytes())).await.status, 422);
+
+    let patch = json!([{"op": "add", "path": "/user", "value": "u"}]);
+    let asked = json!({"filter": {"keyword": "required"}, "patch": patch, "dry_run": true});
+    let tried = post(address, "fix", asked).await.json();
+    assert_eq!((&tried["counts"], &tried["end"]), (&json!({"would_pass": 2}), &json!(true)));
+    let first = &tried["events"][0];
+    assert_eq!(
+        (&first["before"], &first["after"]),
+        (&json!("{\"id\":\"a\"}"), &json!("{\"id\":\"a\",\"user\":\"u\"}"))
+    );
+
+    let fixed = post(address, "fix", json!({"bad_ids": ["0-0", "0-0", "0-2", "0-9"], "patch": patch})).await.json();
+    assert_eq!((&fixed["counts"], &fixed["missing"]), (&json!({"fixed": 1, "still_bad": 1}), &json!(["0-9"])));
+    let one = &fixed["events"][0];
+    assert_eq!((&one["outcome"], &one["attempts"], one.get("before")), (&json!("fixed"), &json!(1), None));
+    let row = get(address, "/api/bad-events/0-0").await.json();
+    assert_eq!((&row["fixed_as"], &row["attempts"], &row["dropped"]), (&one["fixed_as"], &json!(1), &json!(false)));
+    assert_eq!(fixed["events"][1]["reasons"][0]["keyword"], "fix");
+
+    // By pages, and those that are fixed already are not among them.
+    let sql = "json_set(raw, '$.user', coalesce(raw ->> 'user', 'u') || '')";
+    let mut asked = json!({"filter": {"stage": "validate"}, "sql": sql, "limit": 1});
+    let mut seen = Vec::new();
+    loop {
+        let page = post(address, "fix", asked.clone()).await.json();
+        seen.extend(page["events"].as_array().unwrap().iter().map(|it| (it["bad_id"].clone(), it["outcome"].clone())));
+        if page["end"] == true {
+            break;
+        }
+        asked["cursor"] = page["cursor"].clone();
+    }
+    assert_eq!(seen, [(json!("0-1"), json!("fixed")), (json!("0-3"), json!("fixed"))]);
+
+    let replayed = post(address, "replay", json!({"bad_ids": ["0-2", "0-3"]})).await.json();
+    assert_eq!(replayed["counts"], json!({"still_bad": 1, "already_fixed": 1}));
+    assert_eq!(post(address, "drop", json!({"filter": {}})).await.json()["counts"], json!({"dropped": 1}));
+    assert_eq!(get(address, "/api/bad-events/0-2").await.json()["dropped"], true);
+    let stats = get(address, "/api/bad-events/stats").await.json();
+    assert_eq!((&stats["count"], &stats["fixed"], &stats["dropped"]), (&json!(4), &json!(3), &json!(1)));
+    assert_eq!(get(address, "/api/bad-events/stats?state=open").await.json()["count"], 0);
+    let restored = post(address, "drop", json!({"filter": {}, "restore": true})).await.json();
+    assert_eq!(restored["counts"], json!({"restored": 1}));
+}
+
+#[tokio::test]
+async fn repairs_that_make_no_sense_are_refused() {
+    let admin = admin().await;
+    let address = admin.served.address;
+    for (path, body, told) in [
+        ("replay", json!({}), "bad_ids"),
+        ("replay", json!({"bad_ids": ["0-0"], "filter": {}}), "either"),
+        ("replay", json!({"bad_ids": []}), "no event"),
+        ("replay", json!({"filter": {"stag": "decode"}}), "stag"),
+        ("replay", json!({"filter": {}, "limit": 0}), "limit"),
+        ("replay", json!({"filter": {}, "cursor": "x"}), "cursor"),
+        ("fix", json!({"filter": {}}), "patch or sql"),
+        ("fix", json!({"filter": {}, "patch": [{"op": "bend", "path": ""}]}), "RFC 6902"),
+        ("fix", json!({"filter": {}, "sql": "nonsense"}), "no such column"),
+        ("fix", json!({"filter": {}, "sql": "1", "patch": []}), "patch or sql"),
+        ("drop", json!({"filter": {}, "dry_run": true}), "dry_run"),
+    ] {
+        let detail = post(address, path, body.clone()).await.problem(400, "bad-request");
+        assert!(detail.contains(told), "{body}: {detail}");
+    }
+    let form = request("POST /api/bad-events/drop", "content-type: text/plain\r\n", b"{\"filter\": {}}");
+    send(address, &form).await.problem(400, "bad-request");
+    get(address, "/api/bad-events/drop").await.problem(405, "method-not-allowed");
 }
 
 #[tokio::test]

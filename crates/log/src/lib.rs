@@ -28,7 +28,7 @@ pub use log::{Durability, Log, LogConfig, OpenError};
 pub use murmur2::partition_of;
 pub use partition::{
     AppendError, Appended, Batches, CommittedRead, DeleteRecordsError, FileRange, Isolation, Partition, ProducerState,
-    ReadError, TransactionMarker, Transfer,
+    ReadError, TransactionMarker, Transfer, Trimmed,
 };
 pub use segment::AbortedTransaction;
 pub use settings::{CleanupPolicy, TimestampType, TopicSettings};

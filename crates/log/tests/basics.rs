@@ -10,7 +10,7 @@ use playhouse_log::batch::{BatchBuilder, BatchHeader, Compression, Records, spli
 use playhouse_log::disk::{Disk, RealDisk, SimulatedDisk};
 use playhouse_log::{
     AlterTopicError, AppendError, Clock, CreateTopicError, DeleteRecordsError, Log, LogConfig, ReadError,
-    TimestampType, TopicSettings,
+    TimestampType, TopicSettings, Trimmed,
 };
 
 #[test]
@@ -267,6 +267,30 @@ fn settings_and_partitions_change_while_the_topic_lives() {
     assert_eq!((topic.partitions().len(), topic.settings().max_batch_bytes), (3, 100));
     assert_eq!(topic.settings(), grown.settings());
     assert_eq!((values(&topic.partitions()[0]).len(), values(&topic.partitions()[2]).len()), (5, 1));
+}
+
+#[test]
+fn a_trimmed_partition_keeps_what_is_newest_or_held() {
+    let disk = SimulatedDisk::new();
+    let (log, partition) = partition(disk.clone(), small_segments());
+    for number in 0..300 {
+        append(&partition, &numbered(number, 1));
+    }
+    let (size, whole) = (partition.size_bytes(), log.size_bytes());
+    assert_eq!(partition.trim(size).unwrap(), Trimmed::default(), "it is not too large");
+    partition.hold("engine", 250);
+    let held = partition.trim(0).unwrap();
+    assert!(held.offsets > 0 && partition.log_start_offset() <= 250, "{held:?}");
+    partition.release("engine");
+    let trimmed = partition.trim(size / 2).unwrap();
+    assert!(partition.size_bytes() <= size / 2 && partition.size_bytes() > 0);
+    let start = partition.log_start_offset();
+    assert_eq!((held.offsets + trimmed.offsets, held.bytes + trimmed.bytes), (start, size - partition.size_bytes()));
+    assert_eq!(log.size_bytes(), whole - held.bytes - trimmed.bytes);
+    assert_eq!(values(&partition), (start as usize..300).collect::<Vec<_>>());
+    drop((log, partition));
+    let log = open(&disk);
+    assert_eq!(partition_of(&log, small_segments()).log_start_offset(), start);
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BinaryBuilder, Int32Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder};
+use arrow::array::{
+    ArrayRef, BinaryBuilder, BooleanBuilder, Int32Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder,
+};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
 use datafusion::catalog::Session;
@@ -39,6 +41,7 @@ impl BadTable {
             Field::new("raw", DataType::Binary, true),
             Field::new("attempts", DataType::Int32, true),
             text("fixed_as"),
+            Field::new("dropped", DataType::Boolean, true),
         ]);
         BadTable { pages, schema: Arc::new(schema) }
     }
@@ -90,11 +93,13 @@ fn batch(rows: &[BadEvent], schema: &SchemaRef) -> Result<RecordBatch, BoxError>
     let mut schema_id = Int32Builder::new();
     let mut raw = BinaryBuilder::new();
     let mut attempts = Int32Builder::new();
+    let mut dropped = BooleanBuilder::new();
     for row in rows {
         received_at.append_value(row.received_at_ms.saturating_mul(1000));
         schema_id.append_option(row.schema_id);
         raw.append_value(&row.raw);
         attempts.append_value(row.attempts);
+        dropped.append_value(row.dropped);
     }
     let columns: Vec<ArrayRef> = vec![
         text(&|row| Some(row.bad_id.clone())),
@@ -108,6 +113,7 @@ fn batch(rows: &[BadEvent], schema: &SchemaRef) -> Result<RecordBatch, BoxError>
         Arc::new(raw.finish()),
         Arc::new(attempts.finish()),
         text(&|row| row.fixed_as.clone()),
+        Arc::new(dropped.finish()),
     ];
     Ok(RecordBatch::try_new(schema.clone(), columns)?)
 }

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::Uri;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::header::CONTENT_TYPE;
+use hyper::{Request, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -28,15 +29,34 @@ pub struct AdminArgs {
 impl AdminArgs {
     /// The JSON that `path` answers with; values of the query are encoded here.
     pub async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Value> {
-        let root = self.admin.trim_end_matches('/');
-        let uri: Uri = format!("{root}{path}{}", query_string(query))
+        let request = Request::get(self.uri(&format!("{path}{}", query_string(query)))?);
+        self.exchange(request.body(Full::default())?).await
+    }
+
+    /// What `path` answers to a JSON body.
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        let request = Request::post(self.uri(path)?).header(CONTENT_TYPE, "application/json");
+        self.exchange(request.body(Full::from(body.to_string()))?).await
+    }
+
+    fn root(&self) -> &str {
+        self.admin.trim_end_matches('/')
+    }
+
+    fn uri(&self, path: &str) -> Result<Uri> {
+        let root = self.root();
+        format!("{root}{path}")
             .parse()
             .ok()
             .filter(|uri: &Uri| uri.scheme_str() == Some("http"))
-            .with_context(|| format!("{root:?} is not the address of an admin door (like http://127.0.0.1:8080)"))?;
-        let client: Client<HttpConnector, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+            .with_context(|| format!("{root:?} is not the address of an admin door (like http://127.0.0.1:8080)"))
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Value> {
+        let root = self.root();
+        let client: Client<HttpConnector, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
         let exchange = async {
-            let response = client.get(uri).await.map_err(|error| anyhow!("{}", cause(&error)))?;
+            let response = client.request(request).await.map_err(|error| anyhow!("{}", cause(&error)))?;
             let status = response.status();
             let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
             Ok((status, body.map_err(|error| anyhow!("{error}"))?.to_bytes()))

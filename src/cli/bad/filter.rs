@@ -1,6 +1,11 @@
-//! Which bad events a command is about.
+//! Which bad events a command is about, and how they are told.
 
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+
+/// Of a reason's message in a line.
+const REASON_CHARS_MAX: usize = 60;
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Filter")]
@@ -26,6 +31,9 @@ pub struct FilterArgs {
     /// Received before: a time or a span
     #[arg(long, value_name = "TIME", value_parser = moment_ms)]
     until: Option<i64>,
+    /// What has become of it: open, fixed or dropped
+    #[arg(long)]
+    state: Option<String>,
 }
 
 impl FilterArgs {
@@ -38,11 +46,40 @@ impl FilterArgs {
             ("text", self.text.clone()),
             ("since_ms", self.since.map(|ms| ms.to_string())),
             ("until_ms", self.until.map(|ms| ms.to_string())),
+            ("state", self.state.clone()),
         ]
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)))
         .collect()
     }
+
+    /// The same as a JSON object.
+    pub fn object(&self) -> Value {
+        let times = [("since_ms", self.since), ("until_ms", self.until)];
+        let times = times.into_iter().filter_map(|(name, ms)| Some((name.to_owned(), ms?.into())));
+        let texts = self.query().into_iter().filter(|(name, _)| !name.ends_with("_ms"));
+        let texts = texts.map(|(name, value)| (name.to_owned(), value.into()));
+        Value::Object(texts.chain(times).collect())
+    }
+}
+
+/// What a sender wrote must not move the cursor of a terminal.
+pub fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// The first of some reasons, and how many more there are.
+pub fn first_reason(reasons: &Value) -> String {
+    let Some(first) = reasons.get(0) else { return "-".to_owned() };
+    let told = |name: &str| plain(first[name].as_str().unwrap_or_default());
+    let message: String = told("message").chars().take(REASON_CHARS_MAX).collect();
+    let more = match reasons.as_array().map_or(0, Vec::len) {
+        0 | 1 => String::new(),
+        count => format!(" (+{})", count - 1),
+    };
+    let place = told("path");
+    let place = if place.is_empty() { place } else { format!(" {place}") };
+    format!("{}{place}: {message}{more}", told("keyword"))
 }
 
 fn moment_ms(text: &str) -> Result<i64, String> {
@@ -64,6 +101,16 @@ pub fn shown_time(ms: Option<i64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_reason_is_told_and_the_rest_counted() {
+        let two = serde_json::json!([
+            {"path": "/user", "keyword": "type", "message": "\u{1b}[2Jis no\nstring"},
+            {"path": "", "keyword": "required", "message": "is missing"},
+        ]);
+        assert_eq!(first_reason(&two), "type /user:  [2Jis no string (+1)");
+        assert_eq!(first_reason(&serde_json::json!([])), "-");
+    }
 
     #[test]
     fn moments_are_times_or_spans() {

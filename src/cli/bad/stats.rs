@@ -29,7 +29,23 @@ pub async fn run(args: Args) -> Result<()> {
     }
     let oldest = shown_time(stats["oldest_ms"].as_i64());
     let newest = shown_time(stats["newest_ms"].as_i64());
-    print(&format!("{} bad events, {} bytes, from {oldest} to {newest}", stats["count"], stats["raw_bytes"]));
+    let of = |name: &str| stats[name].to_string();
+    print(&format!(
+        "{} bad events ({} fixed, {} dropped), {} bytes, from {oldest} to {newest}",
+        of("count"),
+        of("fixed"),
+        of("dropped"),
+        of("raw_bytes")
+    ));
+    if stats["room"]["displaced"] != 0 {
+        let room = |name: &str| stats["room"][name].to_string();
+        let at = shown_time(stats["room"]["displaced_at_ms"].as_i64());
+        print(&format!(
+            "{} older ones were displaced, last at {at}: bad_events.disk_quota is {} bytes",
+            room("displaced"),
+            room("bytes_max")
+        ));
+    }
     for (kind, columns) in [("topics", &["topic"][..]), ("stages", &["stage"]), ("reasons", &["keyword", "path"])] {
         let groups = stats[kind].as_array().map(Vec::as_slice).unwrap_or_default();
         let rows: Vec<Vec<String>> = groups.iter().take(REASONS_SHOWN).map(|group| row(group, columns)).collect();

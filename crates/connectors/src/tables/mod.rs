@@ -2,8 +2,8 @@
 //!
 //! A commit is one transaction: it checks the stored position, upserts the staged rows and stores the new position. Both
 //! stores create the table where it is missing, and refuse one of another shape by naming the column. A single row that
-//! the store will not take (a null key, a text too long for an index) stops nobody: it goes to `playhouse_refused` with
-//! the store's reason, in the same transaction, and is counted.
+//! the store will not take (a null key, a text too long for an index) stops nobody: before the transaction that leaves it
+//! out is committed, whoever keeps such rows is told of it with the store's reason.
 
 mod cells;
 mod copy;
@@ -11,13 +11,14 @@ mod jsonb;
 mod postgres;
 mod shape;
 mod sqlite;
+mod staged;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use playhouse_engine::sink::{CommitPolicy, Sink, SinkError, Target};
+use playhouse_engine::sink::{CommitPolicy, Refusals, RefusedRow, Sink, SinkError, Target};
 
 use self::shape::Shape;
 use crate::options;
@@ -37,11 +38,10 @@ enum Server {
     Postgres(Arc<tokio_postgres::Config>),
 }
 
-/// What the sinks of a store had to change or leave out, for metrics.
+/// What the sinks of a store had to change, for metrics.
 #[derive(Debug, Default)]
 pub struct Counters {
     replaced: AtomicU64,
-    refused: AtomicU64,
 }
 
 impl Counters {
@@ -49,34 +49,17 @@ impl Counters {
     pub fn values_replaced(&self) -> u64 {
         self.replaced.load(Ordering::Relaxed)
     }
-    /// Rows in `playhouse_refused`, by this process.
-    pub fn rows_refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
-    }
     fn count_replaced(&self) {
         self.replaced.fetch_add(1, Ordering::Relaxed);
     }
-    /// After the commit that keeps them; one line of log, however many they are.
-    fn report_refused(&self, sink: &str, refused: &Refused) {
-        if let Some(reason) = &refused.last_reason {
-            self.refused.fetch_add(refused.rows, Ordering::Relaxed);
-            let rows = refused.rows;
-            tracing::warn!(sink, rows, reason, "rows refused by the table, kept in playhouse_refused");
-        }
-    }
 }
 
-/// Rows that one commit could not put into the table.
-#[derive(Debug, Default)]
-struct Refused {
-    rows: u64,
-    last_reason: Option<String>,
-}
-
-impl Refused {
-    fn add(&mut self, reason: String) {
-        self.rows += 1;
-        self.last_reason = Some(reason);
+/// Tells of the rows that a commit is about to leave out, if there are any.
+async fn refuse(refusals: Option<&Refusals>, sink: &str, rows: Vec<RefusedRow>) -> Result<(), SinkError> {
+    match (refusals, rows.first()) {
+        (_, None) => Ok(()),
+        (Some(refusals), _) => refusals(rows).await,
+        (None, Some(row)) => Err(SinkError::Fatal(format!("{sink}: nobody keeps refused rows: {}", row.reason))),
     }
 }
 

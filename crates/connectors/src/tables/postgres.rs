@@ -11,7 +11,7 @@ use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::SinkExt;
-use playhouse_engine::sink::{CommitPolicy, Scope, Sink, SinkError};
+use playhouse_engine::sink::{CommitPolicy, Refusals, RefusedRow, Scope, Sink, SinkError};
 use playhouse_engine::{Position, TopicPartition};
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Config, Error, NoTls, Statement};
@@ -19,9 +19,9 @@ use tokio_postgres::{Client, Config, Error, NoTls, Statement};
 use super::cells::Cells;
 use super::copy;
 use super::shape::{Kind, Shape, qualified, quoted};
-use super::{Counters, Refused};
+use super::staged::Staged;
+use super::{Counters, refuse};
 use crate::progress::{self, Progress};
-use crate::rows::{RowWriter, row_bytes};
 
 /// The longest that one step (a COPY, a statement) may take before the server counts as gone.
 const STEP_TIMEOUT: Duration = Duration::from_secs(120);
@@ -32,8 +32,6 @@ const CREATE_LOCK: i64 = 0x706c_6179_686f_7573;
 const BOOKS: &str = r#"
 CREATE TABLE IF NOT EXISTS playhouse_positions (log_id text, pipeline text, sink text, topic text, "partition" integer,
     next_offset bigint NOT NULL, PRIMARY KEY (log_id, pipeline, sink, topic, "partition"));
-CREATE TABLE IF NOT EXISTS playhouse_refused (refused_at timestamptz NOT NULL DEFAULT now(), log_id text NOT NULL,
-    pipeline text NOT NULL, sink text NOT NULL, reason text NOT NULL, "row" text NOT NULL);
 "#;
 
 pub(super) fn config(address: &str) -> Result<Config, SinkError> {
@@ -59,9 +57,9 @@ pub(super) struct PostgresSink {
     shape: Shape,
     policy: CommitPolicy,
     counters: Arc<Counters>,
+    refusals: Option<Refusals>,
     open: Option<Open>,
-    staged: Vec<RecordBatch>,
-    staged_bytes: usize,
+    staged: Staged,
 }
 
 struct Open {
@@ -70,12 +68,11 @@ struct Open {
     position: Position,
     read_position: Statement,
     write_position: Statement,
-    refuse: Statement,
 }
 
 impl PostgresSink {
     pub(super) fn new(config: Arc<Config>, shape: Shape, policy: CommitPolicy, counters: Arc<Counters>) -> Self {
-        Self { config, shape, policy, counters, open: None, staged: Vec::new(), staged_bytes: 0 }
+        Self { config, shape, policy, counters, refusals: None, open: None, staged: Staged::default() }
     }
 
     async fn connect(&self, scope: &Scope) -> Result<(Open, Option<Position>), SinkError> {
@@ -94,12 +91,9 @@ impl PostgresSink {
         let read = r#"SELECT topic, "partition", next_offset FROM playhouse_positions WHERE log_id = $1 AND pipeline = $2 AND sink = $3"#;
         let write = r#"INSERT INTO playhouse_positions VALUES ($1, $2, $3, $4, $5, $6)
             ON CONFLICT (log_id, pipeline, sink, topic, "partition") DO UPDATE SET next_offset = excluded.next_offset"#;
-        let refuse =
-            r#"INSERT INTO playhouse_refused (log_id, pipeline, sink, reason, "row") VALUES ($1, $2, $3, $4, $5)"#;
         let mut open = Open {
             read_position: step(client.prepare(read)).await?,
             write_position: step(client.prepare(write)).await?,
-            refuse: step(client.prepare(refuse)).await?,
             client,
             scope: scope.clone(),
             position: Position::default(),
@@ -167,7 +161,7 @@ impl PostgresSink {
         Ok(())
     }
 
-    async fn commit_on(&self, open: &mut Open, next: &Position, staged: &[RecordBatch]) -> Result<(), SinkError> {
+    async fn commit_on(&self, open: &mut Open, next: &Position, mut staged: Staged) -> Result<(), SinkError> {
         let lock = progress::scope_hash(&open.scope, &self.shape.sink).cast_signed();
         step(open.client.batch_execute(&format!("BEGIN; SELECT pg_advisory_xact_lock({lock})"))).await?;
         let stored = open.stored_position(&self.shape.sink).await?.unwrap_or_default();
@@ -175,11 +169,12 @@ impl PostgresSink {
             open.position = stored;
             return step(open.client.batch_execute("ROLLBACK")).await;
         }
-        let mut refused = Refused::default();
-        if !staged.is_empty() {
-            let rows = concat_batches(self.shape.canonical_schema(), staged)
+        let mut refused = staged.take_misfits();
+        if !staged.batches().is_empty() {
+            let rows = concat_batches(self.shape.canonical_schema(), staged.batches().iter().map(|(_, rows)| rows))
                 .map_err(|error| SinkError::Fatal(format!("{}: {error}", self.shape.sink)))?;
-            refused = self.load(open, &rows).await?;
+            let rejected = self.load(open, &rows).await?.into_iter();
+            refused.extend(rejected.map(|(index, reason)| RefusedRow { row: staged.number(index), reason }));
         }
         let log_id = open.scope.log_id.to_string();
         for (partition, offset) in &next.0 {
@@ -187,15 +182,16 @@ impl PostgresSink {
                 [&log_id, &open.scope.pipeline, &self.shape.sink, &&*partition.topic, &partition.partition, offset];
             step(open.client.execute(&open.write_position, &values)).await?;
         }
+        refuse(self.refusals.as_ref(), &self.shape.sink, refused).await?;
         step(open.client.batch_execute("COMMIT")).await?;
-        self.counters.report_refused(&self.shape.sink, &refused);
         open.position = next.clone();
         Ok(())
     }
 
-    /// Upserts all rows; where the server refuses the data, halves them until only the refused rows are left out.
-    async fn load(&self, open: &Open, rows: &RecordBatch) -> Result<Refused, SinkError> {
-        let mut refused = Refused::default();
+    /// Upserts all rows; where the server refuses the data, halves them until only the refused rows are left out. Returns
+    /// those, and why.
+    async fn load(&self, open: &Open, rows: &RecordBatch) -> Result<Vec<(usize, String)>, SinkError> {
+        let mut refused = Vec::new();
         let mut pieces = vec![(0, rows.num_rows())];
         while let Some((from, count)) = pieces.pop() {
             step(open.client.batch_execute("SAVEPOINT piece")).await?;
@@ -211,9 +207,7 @@ impl PostgresSink {
             }
             step(open.client.batch_execute("ROLLBACK TO SAVEPOINT piece; RELEASE SAVEPOINT piece")).await?;
             if count == 1 {
-                let reason = describe(&error);
-                self.refuse(open, rows, from, &reason).await?;
-                refused.add(reason);
+                refused.push((from, describe(&error)));
             } else {
                 pieces.push((from + count / 2, count - count / 2));
                 pieces.push((from, count / 2));
@@ -251,20 +245,6 @@ impl PostgresSink {
         );
         open.client.batch_execute(&insert).await
     }
-
-    async fn refuse(&self, open: &Open, rows: &RecordBatch, row: usize, reason: &str) -> Result<(), SinkError> {
-        let mut json = Vec::new();
-        RowWriter::new(self.shape.canonical_schema(), &[]).write(&mut json, rows, row);
-        let json = String::from_utf8_lossy(&json).into_owned();
-        let values: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
-            [&open.scope.log_id.to_string(), &open.scope.pipeline, &self.shape.sink, &reason, &json];
-        step(open.client.execute(&open.refuse, &values)).await.map(|_| ())
-    }
-
-    fn drop_staged(&mut self) {
-        self.staged.clear();
-        self.staged_bytes = 0;
-    }
 }
 
 impl Open {
@@ -282,6 +262,11 @@ impl Open {
 
 #[async_trait]
 impl Sink for PostgresSink {
+    fn refuse_to(&mut self, refusals: Refusals) -> bool {
+        self.refusals = Some(refusals);
+        true
+    }
+
     async fn open(&mut self, scope: &Scope) -> Result<Option<Position>, SinkError> {
         self.close().await;
         let (open, stored) = self.connect(scope).await?;
@@ -293,14 +278,11 @@ impl Sink for PostgresSink {
         if self.open.is_none() {
             return Err(progress::not_open(&self.shape.sink));
         }
-        let rows = self.shape.canonical(rows)?;
-        self.staged_bytes += row_bytes(&rows);
-        self.staged.push(rows);
-        Ok(())
+        self.staged.write(&self.shape, rows)
     }
 
     fn staged_bytes(&self) -> usize {
-        self.staged_bytes
+        self.staged.bytes()
     }
 
     fn commit_policy(&self) -> CommitPolicy {
@@ -310,9 +292,8 @@ impl Sink for PostgresSink {
     async fn commit(&mut self, position: &Position) -> Result<(), SinkError> {
         let Some(mut open) = self.open.take() else { return Err(progress::not_open(&self.shape.sink)) };
         let staged = std::mem::take(&mut self.staged);
-        self.staged_bytes = 0;
         // A connection with a failed transaction is dropped, and the server rolls back.
-        self.commit_on(&mut open, position, &staged).await?;
+        self.commit_on(&mut open, position, staged).await?;
         self.open = Some(open);
         Ok(())
     }
@@ -322,7 +303,7 @@ impl Sink for PostgresSink {
     }
 
     async fn close(&mut self) {
-        self.drop_staged();
+        self.staged = Staged::default();
         self.open = None;
     }
 }

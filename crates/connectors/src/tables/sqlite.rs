@@ -7,15 +7,16 @@ use std::time::Duration;
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use playhouse_engine::sink::{CommitPolicy, Scope, Sink, SinkError};
+use playhouse_engine::sink::{CommitPolicy, Refusals, RefusedRow, Scope, Sink, SinkError};
 use playhouse_engine::{Position, TopicPartition};
 use rusqlite::{CachedStatement, Connection, ErrorCode, TransactionBehavior, params};
 
 use super::cells::{Cell, Cells};
 use super::shape::{Kind, Shape, qualified, quoted};
-use super::{Counters, Refused};
+use super::staged::Staged;
+use super::{Counters, refuse};
 use crate::progress::{self, Progress};
-use crate::rows::{RowWriter, row_bytes, write_date, write_sortable_timestamp};
+use crate::rows::{write_date, write_sortable_timestamp};
 
 /// How long a commit waits for a lock that another process holds on the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -26,8 +27,6 @@ const BOOKS: &str = r#"
 CREATE TABLE IF NOT EXISTS playhouse_positions (log_id TEXT NOT NULL, pipeline TEXT NOT NULL, sink TEXT NOT NULL,
     topic TEXT NOT NULL, "partition" INTEGER NOT NULL, next_offset BIGINT NOT NULL,
     PRIMARY KEY (log_id, pipeline, sink, topic, "partition"));
-CREATE TABLE IF NOT EXISTS playhouse_refused (refused_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
-    log_id TEXT NOT NULL, pipeline TEXT NOT NULL, sink TEXT NOT NULL, reason TEXT NOT NULL, "row" TEXT NOT NULL);
 "#;
 
 pub(super) struct Database {
@@ -83,26 +82,27 @@ pub(super) struct SqliteSink {
     shape: Arc<Shape>,
     policy: CommitPolicy,
     counters: Arc<Counters>,
+    refusals: Option<Refusals>,
     opened: Option<(Scope, Position)>,
-    staged: Vec<RecordBatch>,
-    staged_bytes: usize,
+    staged: Staged,
 }
 
 impl SqliteSink {
     pub(super) fn new(database: Arc<Database>, shape: Shape, policy: CommitPolicy, counters: Arc<Counters>) -> Self {
-        Self { database, shape: Arc::new(shape), policy, counters, opened: None, staged: Vec::new(), staged_bytes: 0 }
-    }
-
-    fn drop_staged(&mut self) {
-        self.staged.clear();
-        self.staged_bytes = 0;
+        let staged = Staged::default();
+        Self { database, shape: Arc::new(shape), policy, counters, refusals: None, opened: None, staged }
     }
 }
 
 #[async_trait]
 impl Sink for SqliteSink {
+    fn refuse_to(&mut self, refusals: Refusals) -> bool {
+        self.refusals = Some(refusals);
+        true
+    }
+
     async fn open(&mut self, scope: &Scope) -> Result<Option<Position>, SinkError> {
-        self.drop_staged();
+        self.staged = Staged::default();
         self.opened = None;
         let (shape, for_query) = (self.shape.clone(), scope.clone());
         let stored = self
@@ -120,14 +120,11 @@ impl Sink for SqliteSink {
         if self.opened.is_none() {
             return Err(progress::not_open(&self.shape.sink));
         }
-        let rows = self.shape.canonical(rows)?;
-        self.staged_bytes += row_bytes(&rows);
-        self.staged.push(rows);
-        Ok(())
+        self.staged.write(&self.shape, rows)
     }
 
     fn staged_bytes(&self) -> usize {
-        self.staged_bytes
+        self.staged.bytes()
     }
 
     fn commit_policy(&self) -> CommitPolicy {
@@ -136,14 +133,14 @@ impl Sink for SqliteSink {
 
     async fn commit(&mut self, position: &Position) -> Result<(), SinkError> {
         let Some((scope, opened)) = self.opened.take() else { return Err(progress::not_open(&self.shape.sink)) };
-        let staged = std::mem::take(&mut self.staged);
-        self.staged_bytes = 0;
+        let mut staged = std::mem::take(&mut self.staged);
         let (shape, counters, next) = (self.shape.clone(), self.counters.clone(), position.clone());
+        let refusals = self.refusals.clone();
         let reached = self
             .database
             .with(move |connection| {
-                let commit = Commit { shape: &shape, scope: &scope, counters: &counters };
-                Ok((commit.run(connection, &opened, &next, &staged)?, scope))
+                let commit = Commit { shape: &shape, scope: &scope, counters: &counters, refusals: refusals.as_ref() };
+                Ok((commit.run(connection, &opened, &next, &mut staged)?, scope))
             })
             .await?;
         self.opened = Some((reached.1, reached.0));
@@ -155,7 +152,7 @@ impl Sink for SqliteSink {
     }
 
     async fn close(&mut self) {
-        self.drop_staged();
+        self.staged = Staged::default();
         self.opened = None;
     }
 }
@@ -164,6 +161,7 @@ struct Commit<'a> {
     shape: &'a Shape,
     scope: &'a Scope,
     counters: &'a Counters,
+    refusals: Option<&'a Refusals>,
 }
 
 impl Commit<'_> {
@@ -173,7 +171,7 @@ impl Commit<'_> {
         connection: &mut Connection,
         opened: &Position,
         next: &Position,
-        staged: &[RecordBatch],
+        staged: &mut Staged,
     ) -> Result<Position, SinkError> {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sink_error)?;
         let stored =
@@ -183,17 +181,18 @@ impl Commit<'_> {
         }
         let refused = self.insert(&transaction, staged).map_err(sink_error)?;
         self.advance(&transaction, next).map_err(sink_error)?;
+        tokio::runtime::Handle::current().block_on(refuse(self.refusals, &self.shape.sink, refused))?;
         transaction.commit().map_err(sink_error)?;
-        self.counters.report_refused(&self.shape.sink, &refused);
         Ok(next.clone())
     }
 
-    fn insert(&self, connection: &Connection, staged: &[RecordBatch]) -> rusqlite::Result<Refused> {
-        let mut refused = Refused::default();
+    /// Returns the rows that stay out.
+    fn insert(&self, connection: &Connection, staged: &mut Staged) -> rusqlite::Result<Vec<RefusedRow>> {
+        let mut refused = staged.take_misfits();
         let together = (PARAMETERS / self.shape.columns.len().max(1)).max(1);
         let mut many = connection.prepare_cached(&self.insert_statement(together))?;
         let mut one = connection.prepare_cached(&self.insert_statement(1))?;
-        for rows in staged {
+        for (first, rows) in staged.batches() {
             let columns = Cells::of(self.shape, rows);
             let mut row = 0;
             while row < rows.num_rows() {
@@ -205,8 +204,7 @@ impl Commit<'_> {
                 let end = if whole { row + together } else { rows.num_rows() };
                 for row in row..end {
                     if let Some(reason) = accepted(self.execute(&mut one, &columns, row..row + 1))? {
-                        self.refuse(connection, rows, row, &reason)?;
-                        refused.add(reason);
+                        refused.push(RefusedRow { row: first + row as u64, reason });
                     }
                 }
                 row = end;
@@ -258,20 +256,6 @@ impl Commit<'_> {
             }
         }
         statement.raw_execute().map(|_| ())
-    }
-
-    fn refuse(&self, connection: &Connection, rows: &RecordBatch, row: usize, reason: &str) -> rusqlite::Result<()> {
-        let mut json = Vec::new();
-        RowWriter::new(self.shape.canonical_schema(), &[]).write(&mut json, rows, row);
-        let sql = r#"INSERT INTO playhouse_refused (log_id, pipeline, sink, reason, "row") VALUES (?, ?, ?, ?, ?)"#;
-        let values = params![
-            self.scope.log_id.to_string(),
-            self.scope.pipeline,
-            self.shape.sink,
-            reason,
-            String::from_utf8_lossy(&json)
-        ];
-        connection.execute(sql, values).map(|_| ())
     }
 
     fn advance(&self, connection: &Connection, position: &Position) -> rusqlite::Result<()> {

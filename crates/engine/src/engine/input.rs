@@ -12,7 +12,7 @@ use playhouse_log::batch::{self, BatchError, Record, Records};
 use playhouse_log::{Log, Partition, ReadError};
 use tokio::sync::watch;
 
-use super::{BadRecord, EngineError};
+use super::{BadRecord, EngineError, FailedStage};
 use crate::epoch::{OffsetRange, PartitionTime};
 use crate::sql::{Decoder, Pipeline, Source};
 use crate::{Position, TopicPartition};
@@ -160,6 +160,12 @@ impl SourceReader {
     pub(super) fn position(&self, position: &mut Position) {
         for input in &self.reader.lock().inputs {
             position.set(input.name.clone(), input.next);
+        }
+    }
+
+    pub(super) fn ends(&self, ends: &mut Position) {
+        for progress in &self.progress {
+            ends.set(progress.name.clone(), progress.partition.high_watermark());
         }
     }
 
@@ -313,8 +319,7 @@ impl Input {
                     topic: name.topic.clone(),
                     partition: name.partition,
                     offset: record.offset,
-                    ingested_ms: record.timestamp_ms,
-                    raw: record.value.unwrap_or_default().to_vec(),
+                    stage: FailedStage::Decode,
                     path: failure.path,
                     message: failure.message,
                 }),

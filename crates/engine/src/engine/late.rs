@@ -6,10 +6,13 @@ use std::time::Duration;
 use arrow::array::TimestampMicrosecondArray;
 use arrow::array::{Array, AsArray, BooleanArray, Date32Array, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType, UInt64Type};
+use arrow::datatypes::{
+    DataType, Field, Int32Type, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType, UInt64Type,
+};
 use arrow::error::ArrowError;
 
 use super::input::Place;
+use crate::TopicPartition;
 
 /// Name of the stream and of its table.
 pub const LATE_EVENTS: &str = "late_events";
@@ -104,4 +107,23 @@ impl LateRows {
         ];
         Ok(vec![RecordBatch::try_new(late_events_schema(), columns)?])
     }
+}
+
+/// The records that late rows were made of; `rows` are numbers over all batches. `None` where there is no such row.
+pub(super) fn records(batches: &[RecordBatch], rows: &[u64]) -> Option<Vec<(TopicPartition, i64)>> {
+    let record = |row: &u64| {
+        let mut row = usize::try_from(*row).ok()?;
+        let batch = batches.iter().find(|batch| match row.checked_sub(batch.num_rows()) {
+            Some(left) => {
+                row = left;
+                false
+            }
+            None => true,
+        })?;
+        let topic = batch.column_by_name("topic")?.as_string::<i32>().value(row).into();
+        let partition = batch.column_by_name("partition")?.as_primitive::<Int32Type>().value(row);
+        let offset = batch.column_by_name("offset")?.as_primitive::<Int64Type>().value(row);
+        Some((TopicPartition { topic, partition }, offset))
+    };
+    rows.iter().map(record).collect()
 }

@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::late::{LATE_EVENTS, late_events_schema};
 pub use self::replay::{Replay, ReplayError};
 pub use self::status::{EngineStatus, Freshness, InputStatus, ViewStatus};
+use crate::TopicPartition;
 use crate::epoch::{EpochLog, EpochLogConfig, EpochLogError};
 use crate::sink::{DriverHandle, Sink, SinkProgress};
 use crate::sql::{Pipeline, RunError};
@@ -41,21 +42,42 @@ const SINKS_STOP: Duration = Duration::from_millis(1_500);
 /// Milliseconds since the Unix epoch; injected so that tests can turn it.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
-/// A record that passed the gate and cannot be decoded: a bad event, not an exception.
-#[derive(Debug, Clone)]
+/// A record that passed the gate and fails behind it: a bad event, not an exception.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadRecord {
     pub topic: Arc<str>,
     pub partition: i32,
     pub offset: i64,
-    pub ingested_ms: i64,
-    pub raw: Vec<u8>,
+    pub stage: FailedStage,
     pub path: String,
     pub message: String,
 }
 
-/// Called before the epoch that passes a record over is written; the epoch waits for it, and after a crash it may be
-/// called again for the same record. An error is tried again.
-pub type BadRecords = Arc<dyn Fn(BadRecord) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FailedStage {
+    /// It is no row of its source.
+    Decode,
+    /// A plan fails on its row.
+    Enrich,
+    /// The target of the sink of that name refuses its row.
+    Sink(String),
+}
+
+/// Keeps records as bad events, and answers once they are on disk. With `true` it may have been called for some of them
+/// before, by a process that crashed, say: those are not kept again. An error is tried again.
+pub type KeepBad = Arc<dyn Fn(Vec<BadRecord>, bool) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+
+/// The records at or beyond these offsets that are kept as refused by the sink of that name.
+pub type Refused = Arc<dyn Fn(String, Vec<(TopicPartition, i64)>) -> BoxFuture<'static, RefusedRecords> + Send + Sync>;
+pub type RefusedRecords = Result<Vec<(TopicPartition, i64)>, String>;
+
+/// Where bad events are kept.
+#[derive(Clone)]
+pub struct BadEvents {
+    /// Called before the epoch, or the sink's commit, that passes the records over.
+    pub keep: KeepBad,
+    pub refused: Refused,
+}
 
 #[derive(Clone)]
 pub struct EngineConfig {
@@ -79,8 +101,7 @@ pub struct EngineConfig {
     pub dedup: DedupConfig,
     /// Of each view's state.
     pub view_budget_bytes: usize,
-    /// Keeps records that cannot be decoded.
-    pub bad_records: BadRecords,
+    pub bad_events: BadEvents,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +122,7 @@ pub enum EngineError {
     Read { topic: Arc<str>, partition: i32, reason: String },
     #[error("checkpoint {path}: {reason}")]
     Checkpoint { path: PathBuf, reason: String },
-    #[error("cannot keep a record that cannot be decoded: {0}")]
+    #[error("cannot keep records that fail: {0}")]
     BadRecord(String),
     #[error("the engine's thread: {0}")]
     Thread(#[source] std::io::Error),
@@ -143,6 +164,7 @@ impl Engine {
         sinks: Vec<AttachedSink>,
         config: EngineConfig,
     ) -> Result<Engine, EngineError> {
+        let bad_events = config.bad_events.clone();
         let (mut runner, rebuild) = run::Runner::recover(log.clone(), Arc::new(pipeline), config)?;
         let stop_engine = CancellationToken::new();
         let stop_sinks = CancellationToken::new();
@@ -160,6 +182,7 @@ impl Engine {
                 mark,
                 runner.epochs.clone(),
                 replay.clone(),
+                bad_events.clone(),
                 stop_sinks.clone(),
             );
             runner.sinks.push((name, handle.clone()));

@@ -1,13 +1,14 @@
-//! The engine's thread: epoch after epoch. How it comes to its state is in [`recover`].
+//! The engine's thread: epoch after epoch. How it comes to its state is in [`recover`], how rows come through the
+//! plans in [`rows`].
 
 mod recover;
+mod rows;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{AsArray, BooleanArray, RecordBatch};
-use arrow::compute::filter_record_batch;
+use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::TimestampMicrosecondType;
 use futures::future::select_all;
 use parking_lot::Mutex;
@@ -21,7 +22,7 @@ use super::late::{self, LateContext, LateRows};
 use super::pace::Pace;
 use super::status::{Shared, ViewStatus};
 use super::view::View;
-use super::{EngineConfig, EngineError};
+use super::{BadRecord, EngineConfig, EngineError};
 use crate::Position;
 use crate::epoch::{Epoch, EpochLog, Header, Identity};
 use crate::sink::{DriverHandle, Scope, SinkMark};
@@ -42,6 +43,7 @@ const SINK_WAIT: Duration = Duration::from_millis(200);
 const BUDGET_WAIT: Duration = Duration::from_millis(100);
 
 pub(super) use recover::Start;
+use rows::Ran;
 
 pub(super) struct Runner {
     log: Arc<Log>,
@@ -61,6 +63,8 @@ pub(super) struct Runner {
     dedup: Vec<Option<DedupSet>>,
     view_states: Vec<View>,
     position: Position,
+    /// Bad records before this may have been kept already.
+    unsure_until: Position,
     epoch: u64,
     clock_ms: i64,
     bytes_at_checkpoint: u64,
@@ -253,31 +257,17 @@ impl Runner {
         if behind && self.config.read_ahead && self.fences.is_empty() {
             self.ahead.begin(readers().collect(), rows_max);
         }
-        self.keep_bad_records(&mut cuts).await?;
+        let mut bad: Vec<BadRecord> = cuts.iter_mut().flat_map(|cut| cut.bad.drain(..)).collect();
         let watermarks_before: Vec<Option<i64>> = self.sources.iter().map(|source| source.watermark_ms).collect();
         let mut times = Vec::new();
         for (source, cut) in self.sources.iter_mut().zip(&cuts) {
             times.extend(source.advance_watermark(cut, clock_ms));
         }
 
-        let mut delta = Vec::new();
-        let mut inputs = Vec::with_capacity(cuts.len());
-        let mut dropped = Vec::with_capacity(cuts.len());
-        for ((source, cut), dedup) in self.sources.iter().zip(&cuts).zip(&mut self.dedup) {
-            let (rows, seen) = match (dedup, &source.definition.dedup) {
-                (Some(set), Some(definition)) => {
-                    let kept = drop_duplicates(cut, definition.column, set)?;
-                    put_part(&mut delta, |out| set.take_delta(out));
-                    kept
-                }
-                _ => (cut.batch.clone(), Vec::new()),
-            };
-            inputs.push(rows);
-            dropped.push(seen);
-        }
-        let duplicates: u64 = dropped.iter().map(|rows| rows.len() as u64).sum();
-        let rows: u64 = inputs.iter().map(|batch| batch.num_rows() as u64).sum();
-        let output = self.pipeline.run(inputs).await?;
+        let Ran { mut delta, dropped, duplicates, rows, output, failed } = self.run_plans(&cuts).await?;
+        let (undecodable, failed_rows) = (bad.len() as u64, failed.len() as u64);
+        bad.extend(failed);
+        self.keep_bad_records(bad).await?;
 
         let mut late = LateRows::default();
         for (view, partials) in self.view_states.iter_mut().zip(output.partials) {
@@ -314,6 +304,8 @@ impl Runner {
             shared.rows += rows;
             shared.duplicates += duplicates;
             shared.late += late_rows;
+            shared.undecodable += undecodable;
+            shared.failed += failed_rows;
         }
         // While there is a backlog, readers gain nothing from every single epoch.
         if !behind || self.published_at.elapsed() >= PUBLISH_INTERVAL {
@@ -323,12 +315,13 @@ impl Runner {
         Ok(())
     }
 
-    async fn keep_bad_records(&self, cuts: &mut [Cut]) -> Result<(), EngineError> {
-        for bad in cuts.iter_mut().flat_map(|cut| cut.bad.drain(..)) {
-            (self.config.bad_records)(bad).await.map_err(EngineError::BadRecord)?;
-            self.shared.lock().undecodable += 1;
+    async fn keep_bad_records(&self, records: Vec<BadRecord>) -> Result<(), EngineError> {
+        if records.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        // What was read before the last start, or the last failure, may have been kept then.
+        let maybe_kept = !self.position.covers(&self.unsure_until);
+        (self.config.bad_events.keep)(records, maybe_kept).await.map_err(EngineError::BadRecord)
     }
 
     fn publish_views(&mut self) -> Result<(), EngineError> {
@@ -361,6 +354,7 @@ impl Runner {
                 name: view.name.to_string(),
                 groups: view.groups.len(),
                 state_bytes: view.groups.size_bytes(),
+                failure: view.failure.clone(),
             })
             .collect();
     }
@@ -428,26 +422,6 @@ impl Runner {
         let start = self.epochs.start();
         self.sources.iter().for_each(|source| source.hold(&reader, &start));
     }
-}
-
-/// Keeps each id's first row; returns also which rows went.
-fn drop_duplicates(cut: &Cut, column: usize, set: &mut DedupSet) -> Result<(RecordBatch, Vec<u32>), EngineError> {
-    let ids = cut.batch.column(column).as_string::<i32>();
-    let hashes: Vec<Option<u128>> = ids.iter().map(|id| id.map(|id| set.hash(id.as_bytes()))).collect();
-    let mut dropped = Vec::new();
-    for (row, (hash, place)) in hashes.into_iter().zip(&cut.places).enumerate() {
-        if let Some(hash) = hash
-            && !set.insert_hash(hash, place.ingested_ms)?
-        {
-            dropped.push(row as u32);
-        }
-    }
-    if dropped.is_empty() {
-        return Ok((cut.batch.clone(), dropped));
-    }
-    let mut keep = vec![true; cut.batch.num_rows()];
-    dropped.iter().for_each(|row| keep[*row as usize] = false);
-    Ok((filter_record_batch(&cut.batch, &BooleanArray::from(keep))?, dropped))
 }
 
 /// The partial rows of a view that are in time; the others go to `late`. Lateness is judged by the watermark before this

@@ -23,6 +23,7 @@ pub(super) struct Shared {
     pub(super) duplicates: u64,
     pub(super) late: u64,
     pub(super) undecodable: u64,
+    pub(super) failed: u64,
     pub(super) dedup_ids: u64,
     pub(super) dedup_window_ms: i64,
     pub(super) views: Vec<ViewStatus>,
@@ -45,6 +46,8 @@ pub struct ViewStatus {
     pub name: String,
     pub groups: usize,
     pub state_bytes: usize,
+    /// Why a group could not be computed, the last time that one could not: such groups are left out.
+    pub failure: Option<String>,
 }
 
 /// From a record's append to its being visible in the views, over the last epochs (the oldest record of each).
@@ -80,6 +83,8 @@ pub struct EngineStatus {
     pub duplicates: u64,
     pub late: u64,
     pub undecodable: u64,
+    /// Rows that a plan failed on.
+    pub failed: u64,
     pub dedup_ids: u64,
     /// Shorter than declared once the dedup budget was reached.
     pub dedup_window_ms: i64,
@@ -135,6 +140,7 @@ pub(super) fn collect(shared: &Shared, log: &Log, epochs: &EpochLog, sinks: &[Dr
         duplicates: shared.duplicates,
         late: shared.late,
         undecodable: shared.undecodable,
+        failed: shared.failed,
         dedup_ids: shared.dedup_ids,
         dedup_window_ms: shared.dedup_window_ms,
         views: shared.views.clone(),

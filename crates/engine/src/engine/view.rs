@@ -6,7 +6,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema};
 
 use super::{EngineError, late};
-use crate::sql::{AggregateKind, ViewDef};
+use crate::sql::{AggregateKind, Finished, ViewDef};
 use crate::state::aggregate::{Aggregate, Groups, Kind, Shape, StateError};
 use crate::views::ViewTable;
 
@@ -16,13 +16,15 @@ pub(super) struct View {
     pub(super) definition: ViewDef,
     pub(super) groups: Groups,
     pub(super) table: ViewTable,
+    /// Why a group could not be computed, the last time that one could not.
+    pub(super) failure: Option<String>,
 }
 
 impl View {
     pub(super) fn new(definition: ViewDef, hash_key: [u8; 16]) -> Result<View, EngineError> {
         let groups = Groups::new(shape(&definition), hash_key)?;
         let table = ViewTable::new(definition.output_schema.clone())?;
-        Ok(View { name: Arc::from(definition.name.as_str()), definition, groups, table })
+        Ok(View { name: Arc::from(definition.name.as_str()), definition, groups, table, failure: None })
     }
 
     pub(super) fn apply(
@@ -54,8 +56,7 @@ impl View {
         if slots.is_empty() {
             return Ok(());
         }
-        let (rows, keep) = self.definition.finish(&rows)?;
-        Ok(self.table.upsert(&slots, &rows, keep.as_ref())?)
+        self.upsert(&slots, &rows)
     }
 
     pub(super) fn publish_all(&mut self) -> Result<(), EngineError> {
@@ -63,8 +64,18 @@ impl View {
         if slots.is_empty() {
             return Ok(());
         }
-        let (rows, keep) = self.definition.finish(&rows)?;
-        Ok(self.table.upsert(&slots, &rows, keep.as_ref())?)
+        self.upsert(&slots, &rows)
+    }
+
+    fn upsert(&mut self, slots: &[u32], groups: &RecordBatch) -> Result<(), EngineError> {
+        let Finished { rows, mask, failure } = self.definition.finish(groups)?;
+        if let Some(reason) = failure {
+            if self.failure.is_none() {
+                tracing::warn!("a group of a view cannot be computed, and is left out until it can: {reason}");
+            }
+            self.failure = Some(reason);
+        }
+        Ok(self.table.upsert(slots, &rows, mask.as_ref())?)
     }
 }
 

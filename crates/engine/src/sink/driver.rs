@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Scope, Sink, SinkError};
+use super::{RefusedRows, Scope, Sink, SinkError};
 use crate::Position;
-use crate::engine::Replay;
+use crate::engine::{BadEvents, Replay};
 use crate::epoch::{Cursor, EpochLog, EpochRef};
 
 const RETRY_MIN: Duration = Duration::from_millis(200);
@@ -44,6 +44,8 @@ pub struct SinkStatus {
     /// Newest epoch committed since this process started.
     pub epoch: u64,
     pub rows_committed: u64,
+    /// Bad events, since the target refuses them.
+    pub rows_refused: u64,
     pub commits: u64,
 }
 
@@ -132,6 +134,8 @@ pub(crate) struct Driver {
     mark: SinkMark,
     epochs: Arc<EpochLog>,
     replay: Replay,
+    /// `None` where the target takes every row.
+    refused: Option<Arc<RefusedRows>>,
     stop: CancellationToken,
     status: Arc<Mutex<SinkStatus>>,
     opened: watch::Sender<Option<Position>>,
@@ -150,14 +154,18 @@ impl Driver {
     #[expect(clippy::too_many_arguments)]
     pub(crate) fn new(
         name: String,
-        sink: Box<dyn Sink>,
+        mut sink: Box<dyn Sink>,
         stream: usize,
         scope: Scope,
         mark: Option<SinkMark>,
         epochs: Arc<EpochLog>,
         replay: Replay,
+        bad_events: BadEvents,
         stop: CancellationToken,
     ) -> (Driver, DriverHandle) {
+        let refused = RefusedRows::new(name.clone(), stream, replay.clone(), bad_events);
+        let keep = refused.clone();
+        let refuses = sink.refuse_to(Arc::new(move |rows| Box::pin(keep.clone().keep(rows))));
         let status = Arc::new(Mutex::new(SinkStatus {
             name,
             guarantee: sink.guarantee(),
@@ -166,13 +174,15 @@ impl Driver {
             reached: Position::default(),
             epoch: 0,
             rows_committed: 0,
+            rows_refused: 0,
             commits: 0,
         }));
         let (opened, receiver) = watch::channel(None);
         let (taken, takes) = watch::channel(0);
         let handle = DriverHandle { status: status.clone(), opened: receiver, taken: takes };
         let mark = mark.unwrap_or_default();
-        (Driver { sink, stream, scope, mark, epochs, replay, stop, status, opened, taken }, handle)
+        let refused = refuses.then_some(refused);
+        (Driver { sink, stream, scope, mark, epochs, replay, refused, stop, status, opened, taken }, handle)
     }
 
     pub(crate) async fn run(mut self) {
@@ -222,6 +232,9 @@ impl Driver {
                 sink = %self.status.lock().name,
                 "the sink begins with the oldest rows that the epoch log still has"
             );
+        }
+        if let Some(refused) = &self.refused {
+            refused.open(&position).await?;
         }
         {
             let mut status = self.status.lock();
@@ -290,6 +303,10 @@ impl Driver {
                 rows.map_err(|error| unavailable(&error))?.map_err(|error| unavailable(&error))?
             }
         };
+        let batches = match &self.refused {
+            Some(refused) => refused.stage(epoch, batches).await?,
+            None => batches,
+        };
         for batch in &batches {
             self.sink.write(batch).await?;
             staged.rows += batch.num_rows() as u64;
@@ -316,7 +333,11 @@ impl Driver {
             return Ok(());
         }
         self.sink.commit(&staged.position).await?;
+        if let Some(refused) = &self.refused {
+            refused.committed(&staged.position);
+        }
         let mut status = self.status.lock();
+        status.rows_refused = self.refused.as_ref().map_or(0, |refused| refused.count());
         status.position = staged.position.clone();
         status.reached = staged.position.clone();
         status.epoch = staged.epoch;

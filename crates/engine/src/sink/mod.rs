@@ -1,13 +1,18 @@
 //! Sinks: what a connector implements, and the task that drives one.
 
 mod driver;
+mod refusals;
 
 pub(crate) use driver::{Driver, DriverHandle, SinkMark};
 pub use driver::{SinkProgress, SinkState, SinkStatus};
+pub(crate) use refusals::RefusedRows;
+
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 
 use crate::Position;
 
@@ -41,10 +46,27 @@ pub enum SinkError {
     Fatal(String),
 }
 
+/// A row that the target refuses for itself: a constraint, a value that it cannot hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedRow {
+    /// Among those written since the last commit or `open`, counted from 0.
+    pub row: u64,
+    pub reason: String,
+}
+
+/// Keeps refused rows as bad events. Once it has answered, they stay left out whatever happens to the commit: they are not
+/// written again.
+pub type Refusals = Arc<dyn Fn(Vec<RefusedRow>) -> BoxFuture<'static, Result<(), SinkError>> + Send + Sync>;
+
 /// Rows go in by `write`, and become visible by `commit`, atomically with the position. After any error the driver
 /// drops what was staged, waits, calls `open` again and resumes from the position it returns.
 #[async_trait]
 pub trait Sink: Send {
+    /// Called once, before anything else: whom to tell of rows that the target refuses for themselves, before the commit that
+    /// leaves them out. Returns whether that may ever happen.
+    fn refuse_to(&mut self, _refusals: Refusals) -> bool {
+        false
+    }
     /// Connects, creates what is missing at the target, removes leftovers of an unfinished commit; returns the position
     /// last committed in this scope, `None` where there is none.
     async fn open(&mut self, scope: &Scope) -> Result<Option<Position>, SinkError>;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::tokenizer::Span;
 
@@ -38,11 +39,33 @@ pub struct RunError {
     /// The view, stream or table whose plan failed.
     pub stage: String,
     pub message: String,
+    /// It is not about the rows: the same ones may pass another time.
+    pub is_passing: bool,
 }
 
 impl RunError {
     pub(super) fn new(stage: &str, error: impl fmt::Display) -> RunError {
-        RunError { stage: stage.to_string(), message: error.to_string() }
+        RunError { stage: stage.to_string(), message: error.to_string(), is_passing: false }
+    }
+
+    pub(crate) fn unsteady(pipeline: &str, reason: impl fmt::Display) -> RunError {
+        RunError { is_passing: true, ..RunError::new(pipeline, format!("a row fails that passed before: {reason}")) }
+    }
+
+    pub(super) fn of_plan(stage: &str, error: &DataFusionError) -> RunError {
+        let root = error.find_root();
+        let is_passing = match root {
+            DataFusionError::ResourcesExhausted(_) | DataFusionError::IoError(_) => true,
+            DataFusionError::ArrowError(error, _) => {
+                matches!(**error, ArrowError::MemoryError(_) | ArrowError::IoError(..))
+            }
+            _ => false,
+        };
+        let text = match root {
+            DataFusionError::ArrowError(error, _) => error.to_string(),
+            _ => root.strip_backtrace(),
+        };
+        RunError { stage: stage.to_string(), message: lowercase_first(&text), is_passing }
     }
 }
 

@@ -5,6 +5,7 @@
 //! log segments, no epochs and no connector product; what a connector's options are called comes with
 //! [`CompileOptions`].
 
+mod around;
 mod compile;
 mod decoder;
 mod error;
@@ -21,11 +22,13 @@ mod table;
 mod timestamp;
 mod view;
 
+pub use around::FailedRow;
+pub(crate) use around::only;
 pub use decoder::{DecodeFailure, Decoder};
 pub use error::{RunError, SqlError};
 pub use options::{CompileOptions, ConnectorOptions, Functions};
 pub use pipeline::{Dedup, EpochRows, Pipeline, SinkDef, Source, StreamDef, Watermark};
-pub use view::{Aggregate, AggregateKind, ViewDef};
+pub use view::{Aggregate, AggregateKind, Finished, ViewDef};
 
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::sql::sqlparser::ast::Ident;

@@ -119,10 +119,18 @@ impl Pipeline {
 
     /// Runs all cached plans over the decoded rows of one epoch, one batch per source.
     pub async fn run(&self, inputs: Vec<RecordBatch>) -> Result<EpochRows, RunError> {
-        let mut rows =
-            EpochRows { streams: vec![Vec::new(); self.streams.len()], partials: vec![Vec::new(); self.views.len()] };
+        self.run_wanted(inputs, None).await
+    }
+
+    /// All plans, or those that lead to one stream.
+    pub(super) async fn run_wanted(
+        &self,
+        inputs: Vec<RecordBatch>,
+        stream: Option<usize>,
+    ) -> Result<EpochRows, RunError> {
+        let mut rows = self.no_rows();
         let mut run = self.begin(inputs)?;
-        for stage in &self.stages {
+        for stage in self.stages_of(stream) {
             let batches = run.stage(stage).await?;
             match &stage.output {
                 Output::Slot(slot) => run.slots.fill(*slot, batches),
@@ -133,8 +141,12 @@ impl Pipeline {
         Ok(rows)
     }
 
-    /// The rows of one stream alone: runs the plans that lead to it.
-    pub async fn run_stream(&self, inputs: Vec<RecordBatch>, stream: usize) -> Result<Vec<RecordBatch>, RunError> {
+    pub(super) fn no_rows(&self) -> EpochRows {
+        EpochRows { streams: vec![Vec::new(); self.streams.len()], partials: vec![Vec::new(); self.views.len()] }
+    }
+
+    fn stages_of(&self, stream: Option<usize>) -> Vec<&Stage> {
+        let Some(stream) = stream else { return self.stages.iter().collect() };
         let mut wanted = vec![false; self.slots];
         let mut stages: Vec<&Stage> = Vec::new();
         for stage in self.stages.iter().rev() {
@@ -148,15 +160,8 @@ impl Pipeline {
                 stages.push(stage);
             }
         }
-        let mut run = self.begin(inputs)?;
-        for stage in stages.into_iter().rev() {
-            let batches = run.stage(stage).await?;
-            match &stage.output {
-                Output::Slot(slot) => run.slots.fill(*slot, batches),
-                _ => return Ok(batches),
-            }
-        }
-        Err(RunError::new(&self.name, format!("there is no stream {stream}")))
+        stages.reverse();
+        stages
     }
 
     fn begin(&self, inputs: Vec<RecordBatch>) -> Result<Run, RunError> {
@@ -184,6 +189,6 @@ struct Run {
 impl Run {
     async fn stage(&mut self, stage: &Stage) -> Result<Vec<RecordBatch>, RunError> {
         let ran = stage.plan.run(&self.slots, &self.context).await;
-        ran.map_err(|error| RunError::new(&stage.name, error.strip_backtrace()))
+        ran.map_err(|error| RunError::of_plan(&stage.name, &error))
     }
 }

@@ -7,8 +7,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, BooleanArray, UInt32Array};
-use arrow::compute::{filter, filter_record_batch, prep_null_mask_filter, take};
+use arrow::array::{ArrayRef, BooleanArray, UInt32Array, new_null_array};
+use arrow::compute::{concat_batches, filter, filter_record_batch, prep_null_mask_filter, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::cast::{as_boolean_array, as_uint32_array};
@@ -244,14 +244,58 @@ impl Below {
 }
 
 impl ViewDef {
-    /// Group columns followed by one column per aggregate, to the view's rows: output columns, aligned row by row with
-    /// the input, and the `HAVING` mask (never null). Rows outside the mask hold nulls.
-    pub fn finish(
-        &self,
-        groups_and_aggregates: &RecordBatch,
-    ) -> std::result::Result<(RecordBatch, Option<BooleanArray>), RunError> {
-        self.above.run(groups_and_aggregates, &self.output_schema).map_err(|error| RunError::new(&self.name, error))
+    /// Group columns followed by one column per aggregate, to the view's rows.
+    pub fn finish(&self, groups_and_aggregates: &RecordBatch) -> std::result::Result<Finished, RunError> {
+        let (rows, mask) = match self.above.run(groups_and_aggregates, &self.output_schema) {
+            Ok(done) => done,
+            Err(error) => {
+                let error = RunError::of_plan(&self.name, &error);
+                return if error.is_passing { Err(error) } else { self.finish_around(groups_and_aggregates) };
+            }
+        };
+        Ok(Finished { rows, mask, failure: None })
     }
+
+    /// Group by group where it has to be, as plans run around rows that fail.
+    fn finish_around(&self, input: &RecordBatch) -> std::result::Result<Finished, RunError> {
+        let failed = |error| RunError::of_plan(&self.name, &error);
+        // What fails over no groups fails over any.
+        self.above.run(&input.slice(0, 0), &self.output_schema).map_err(failed)?;
+        let (mut rows, mut mask) = (Vec::new(), Vec::with_capacity(input.num_rows()));
+        let mut failure = None;
+        let mut pieces = vec![(0, input.num_rows())];
+        while let Some((from, count)) = pieces.pop() {
+            match self.above.run(&input.slice(from, count), &self.output_schema).map_err(failed) {
+                Ok((piece, kept)) => {
+                    rows.push(piece);
+                    mask.extend((0..count).map(|row| kept.as_ref().is_none_or(|kept| kept.value(row))));
+                }
+                Err(error) if error.is_passing => return Err(error),
+                Err(error) if count == 1 => {
+                    rows.push(no_row(&self.output_schema).map_err(failed)?);
+                    mask.push(false);
+                    failure = Some(error.to_string());
+                }
+                Err(_) => {
+                    pieces.push((from + count / 2, count - count / 2));
+                    pieces.push((from, count / 2));
+                }
+            }
+        }
+        let rows = concat_batches(&self.output_schema, &rows).map_err(|error| RunError::new(&self.name, error))?;
+        Ok(Finished { rows, mask: Some(BooleanArray::from(mask)), failure })
+    }
+}
+
+/// Rows of a view, aligned with its groups.
+#[derive(Debug)]
+pub struct Finished {
+    pub rows: RecordBatch,
+    /// Which groups have a row: those that `HAVING` selects and that can be computed. Never null; `None` is all of them.
+    /// The others hold nulls.
+    pub mask: Option<BooleanArray>,
+    /// Why a group could not be computed, where one could not.
+    pub failure: Option<String>,
 }
 
 impl Above {
@@ -293,6 +337,12 @@ impl Above {
             current.columns().iter().map(|column| Ok(take(column, &back, None)?)).collect::<Result<Vec<_>>>()?;
         Ok((batch(schema, columns, input.num_rows())?, Some(mask)))
     }
+}
+
+/// In the place of a group that has none.
+fn no_row(schema: &SchemaRef) -> Result<RecordBatch> {
+    let columns = schema.fields().iter().map(|field| new_null_array(field.data_type(), 1)).collect();
+    batch(schema, columns, 1)
 }
 
 fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {

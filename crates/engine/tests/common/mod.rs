@@ -1,22 +1,25 @@
 //! A log, an engine and a sink that commits rows and position together, all on one simulated disk.
+#![allow(dead_code)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::Int64Type;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use playhouse_engine::epoch::EpochLogConfig;
-use playhouse_engine::sink::{CommitPolicy, Scope, Sink, SinkError};
+use playhouse_engine::sink::{CommitPolicy, Refusals, RefusedRow, Scope, Sink, SinkError};
 use playhouse_engine::sql::{CompileOptions, ConnectorOptions, Pipeline};
 use playhouse_engine::state::dedup::DedupConfig;
-use playhouse_engine::{AttachedSink, Engine, EngineConfig, Position};
-use playhouse_log::batch::{BatchBuilder, Compression};
+use playhouse_engine::{
+    AttachedSink, BadEvents, BadRecord, Engine, EngineConfig, FailedStage, Position, TopicPartition,
+};
+use playhouse_log::batch::{BatchBuilder, Compression, Records};
 use playhouse_log::disk::{Disk, SimulatedDisk};
 use playhouse_log::{Log, LogConfig, TimestampType, TopicSettings};
 
@@ -89,6 +92,10 @@ struct Stored {
     /// Sinks made before the last power cut are cut off.
     generation: u64,
     failing_commits: usize,
+    /// Ids that it takes no rows of.
+    refused: BTreeSet<usize>,
+    /// After it has told of those.
+    failing_after_refusals: usize,
 }
 
 impl Stored {
@@ -123,13 +130,23 @@ impl SinkStore {
         self.0.lock().down = down;
     }
 
+    /// Makes the target refuse rows of these ids.
+    pub fn refuse(&self, ids: impl IntoIterator<Item = usize>) {
+        self.0.lock().refused = ids.into_iter().collect();
+    }
+
+    /// Makes that many commits fail once their refused rows are kept.
+    pub fn fail_after_refusals(&self, count: usize) {
+        self.0.lock().failing_after_refusals = count;
+    }
+
     pub fn fail_commits(&self, count: usize) {
         self.0.lock().failing_commits = count;
     }
 
     fn attached(&self, name: &str, stream: usize) -> AttachedSink {
         let generation = self.0.lock().generation;
-        let sink = MemorySink { store: self.clone(), generation, staged: Vec::new() };
+        let sink = MemorySink { store: self.clone(), generation, staged: Vec::new(), refusals: None };
         AttachedSink { name: name.to_owned(), stream, sink: Box::new(sink) }
     }
 }
@@ -138,10 +155,37 @@ struct MemorySink {
     store: SinkStore,
     generation: u64,
     staged: Vec<RecordBatch>,
+    refusals: Option<Refusals>,
+}
+
+impl MemorySink {
+    /// Takes out of what is staged the rows that are refused.
+    fn sift(&mut self) -> Vec<RefusedRow> {
+        let refused_ids = self.store.0.lock().refused.clone();
+        let mut refused = Vec::new();
+        let mut first = 0;
+        for batch in &mut self.staged {
+            let ids = batch.column(0).as_string::<i32>();
+            let kept: BooleanArray = ids
+                .iter()
+                .map(|id| Some(!id.and_then(|id| id.parse().ok()).is_some_and(|id| refused_ids.contains(&id))))
+                .collect();
+            let out = (0..batch.num_rows()).filter(|row| !kept.value(*row));
+            refused.extend(out.map(|row| RefusedRow { row: first + row as u64, reason: "refused".to_owned() }));
+            first += batch.num_rows() as u64;
+            *batch = filter_record_batch(batch, &kept).unwrap();
+        }
+        refused
+    }
 }
 
 #[async_trait]
 impl Sink for MemorySink {
+    fn refuse_to(&mut self, refusals: Refusals) -> bool {
+        self.refusals = Some(refusals);
+        true
+    }
+
     async fn open(&mut self, _scope: &Scope) -> Result<Option<Position>, SinkError> {
         self.staged.clear();
         let stored = self.store.0.lock();
@@ -159,6 +203,16 @@ impl Sink for MemorySink {
         CommitPolicy { bytes: 100_000, interval: Duration::from_millis(5) }
     }
     async fn commit(&mut self, position: &Position) -> Result<(), SinkError> {
+        self.store.0.lock().reachable(self.generation)?;
+        let refused = self.sift();
+        if !refused.is_empty() {
+            self.refusals.as_ref().unwrap()(refused).await?;
+            let mut stored = self.store.0.lock();
+            if stored.failing_after_refusals > 0 {
+                stored.failing_after_refusals -= 1;
+                return Err(SinkError::Unavailable("lost".to_owned()));
+            }
+        }
         let mut stored = self.store.0.lock();
         stored.reachable(self.generation)?;
         if stored.failing_commits > 0 {
@@ -183,7 +237,7 @@ pub struct House {
     pub sql: String,
     pub sink: SinkStore,
     pub late: SinkStore,
-    bad: Arc<AtomicUsize>,
+    bad: Arc<Mutex<Vec<BadRecord>>>,
 }
 
 impl House {
@@ -214,7 +268,7 @@ impl House {
         let pipeline = Pipeline::compile(&self.sql, options).await.unwrap();
         let sinks =
             vec![self.sink.attached("store", 0), self.late.attached("late_events", Engine::late_stream(&pipeline))];
-        let bad = self.bad.clone();
+        let (bad, kept) = (self.bad.clone(), self.bad.clone());
         let config = EngineConfig {
             directory: PathBuf::from("/data/engine"),
             disk: Arc::new(self.disk.clone()),
@@ -228,10 +282,30 @@ impl House {
             checkpoint_interval: Duration::from_secs(3600),
             dedup: DedupConfig { run_ids: 100, generation_runs: 3, ..DedupConfig::default() },
             view_budget_bytes: 1 << 20,
-            bad_records: Arc::new(move |_| {
-                bad.fetch_add(1, Ordering::SeqCst);
-                Box::pin(async { Ok(()) })
-            }),
+            bad_events: BadEvents {
+                keep: Arc::new(move |records, maybe_kept| {
+                    let mut bad = bad.lock();
+                    // As the gate does: what is there already is only looked for where it may be.
+                    let is_new = |record: &BadRecord| !maybe_kept || !bad.contains(record);
+                    let new: Vec<BadRecord> = records.into_iter().filter(is_new).collect();
+                    bad.extend(new);
+                    Box::pin(async { Ok(()) })
+                }),
+                refused: Arc::new(move |sink, from| {
+                    let is_there = |record: &&BadRecord| {
+                        let at_or_beyond = |(name, first): &(TopicPartition, i64)| {
+                            (&name.topic, name.partition) == (&record.topic, record.partition)
+                                && record.offset >= *first
+                        };
+                        record.stage == FailedStage::Sink(sink.clone()) && from.iter().any(at_or_beyond)
+                    };
+                    let place = |record: &BadRecord| {
+                        (TopicPartition { topic: record.topic.clone(), partition: record.partition }, record.offset)
+                    };
+                    let found = kept.lock().iter().filter(is_there).map(place).collect();
+                    Box::pin(async { Ok(found) })
+                }),
+            },
         };
         Engine::start(self.log.clone(), pipeline, sinks, config).unwrap()
     }
@@ -295,8 +369,25 @@ impl House {
         counts
     }
 
-    pub fn bad_records(&self) -> usize {
-        self.bad.load(Ordering::SeqCst)
+    /// What was kept as a bad event.
+    pub fn bad(&self) -> Vec<BadRecord> {
+        self.bad.lock().clone()
+    }
+
+    pub fn forget_undecodable(&mut self) {
+        self.bad.lock().retain(|record| record.stage != FailedStage::Decode);
+    }
+
+    /// The payloads of what was kept, in any order.
+    pub fn bad_payloads(&self) -> Vec<String> {
+        let payload = |record: BadRecord| {
+            let topic = self.log.topic(&record.topic).unwrap();
+            let bytes = topic.partition(record.partition).unwrap().read(record.offset, 1).unwrap();
+            let records = Records::decompress(&bytes, 1 << 20).unwrap();
+            let found = records.iter().map(Result::unwrap).find(|it| it.offset == record.offset);
+            String::from_utf8(found.unwrap().value.unwrap().to_vec()).unwrap()
+        };
+        self.bad().into_iter().map(payload).collect()
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray};
 use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
-use playhouse_engine::sql::{Aggregate, AggregateKind, Pipeline};
+use playhouse_engine::sql::{Aggregate, AggregateKind, Finished, Pipeline};
 
 use crate::support::{compile, full_options, names, rows, run};
 
@@ -178,7 +178,7 @@ async fn finishing_groups() {
         ("sum", Arc::new(Int64Array::from(vec![Some(50), Some(0), Some(4), None]))),
         ("avg", Arc::new(Float64Array::from(vec![Some(1.5), Some(2.5), None, None]))),
     ];
-    let (finished, mask) = view
+    let Finished { rows: finished, mask, failure } = view
         .finish(&RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| (n, c, true))).unwrap())
         .unwrap();
     assert_eq!(
@@ -186,7 +186,7 @@ async fn finishing_groups() {
         ["ANN|2|1.5", "~|~|~", "~|25|~", "~|~|~"],
         "bob's division by zero is not computed, having been filtered out"
     );
-    assert_eq!(mask, Some(BooleanArray::from(vec![true, false, true, false])));
+    assert_eq!((mask, failure), (Some(BooleanArray::from(vec![true, false, true, false])), None));
 }
 
 #[tokio::test]
@@ -196,7 +196,7 @@ async fn a_view_without_groups() {
     assert_eq!((view.group_count, view.aggregates.len()), (0, 1));
     assert_eq!(rows(&run(&pipeline, &[r#"{"id":"1"}"#]).await.partials[0]), ["0"]);
     let groups = RecordBatch::try_from_iter([("c", Arc::new(Int64Array::from(vec![7])) as ArrayRef)]).unwrap();
-    let (finished, mask) = view.finish(&groups).unwrap();
+    let Finished { rows: finished, mask, .. } = view.finish(&groups).unwrap();
     assert_eq!((rows(&[finished]), mask), (vec!["7|8".to_string()], None));
 }
 
@@ -247,4 +247,52 @@ async fn a_failing_row_names_the_stage_and_leaves_nothing_behind() {
     let error = pipeline.run(vec![batch]).await.unwrap_err();
     assert!(error.to_string().starts_with("out: ") && error.to_string().contains("ivide by zero"), "{error}");
     assert_eq!(rows(&run(&pipeline, &[r#"{"id":"2","n":5}"#]).await.streams[0]), ["2"]);
+}
+
+#[tokio::test]
+async fn the_rows_around_those_that_fail_come_through_in_order() {
+    let sql = "INSERT INTO out SELECT id, 10 / n AS q FROM events WHERE id <> 'x' OR 10 / n > 0";
+    let pipeline = compile(sql).await;
+    let events: Vec<String> = (0..100)
+        .map(|id| match id % 30 {
+            7 => format!(r#"{{"id":"{id}","n":0}}"#),
+            _ => format!(r#"{{"id":"{id}","n":5}}"#),
+        })
+        .collect();
+    let events: Vec<&str> = events.iter().map(String::as_str).collect();
+    let batch = crate::support::decode(&pipeline, &events);
+    for stream in [None, Some(0)] {
+        let (output, failed) = pipeline.run_around(std::slice::from_ref(&batch), stream).await.unwrap();
+        assert_eq!(failed.iter().map(|row| row.row).collect::<Vec<_>>(), [7, 37, 67, 97]);
+        assert_eq!(failed[0].reason, "out: divide by zero error");
+        let expected: Vec<String> = (0..100).filter(|id| id % 30 != 7).map(|id| format!("{id}|2")).collect();
+        assert_eq!(rows(&output.streams[0]), expected);
+    }
+}
+
+/// An operand that need not have been evaluated for a row alone is evaluated for it in company.
+#[tokio::test]
+async fn a_row_that_fails_in_company_only_comes_through() {
+    let pipeline = compile("INSERT INTO out SELECT id FROM events WHERE n <> 0 AND 10 / n > 1").await;
+    let events = [r#"{"id":"1","n":5}"#, r#"{"id":"2","n":0}"#, r#"{"id":"3","n":5}"#];
+    let batch = crate::support::decode(&pipeline, &events);
+    let (output, failed) = pipeline.run_around(&[batch], None).await.unwrap();
+    assert!(failed.is_empty(), "{failed:?}");
+    assert_eq!(rows(&output.streams[0]), ["1", "3"]);
+}
+
+#[tokio::test]
+async fn a_group_that_cannot_be_computed_is_left_out_and_told() {
+    let sql = "CREATE MATERIALIZED VIEW v AS SELECT who, sum(n) / count(what) AS mean FROM events GROUP BY who";
+    let pipeline = compile(sql).await;
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("who", Arc::new(StringArray::from(vec!["ann", "bob", "cleo", "dan"]))),
+        ("sum", Arc::new(Int64Array::from(vec![50, 7, 4, 9]))),
+        ("count", Arc::new(Int64Array::from(vec![5, 0, 2, 0]))),
+    ];
+    let groups = RecordBatch::try_from_iter(columns).unwrap();
+    let Finished { rows: finished, mask, failure } = pipeline.views[0].finish(&groups).unwrap();
+    assert_eq!(rows(&[finished]), ["ann|10", "~|~", "cleo|2", "~|~"]);
+    assert_eq!(mask, Some(BooleanArray::from(vec![true, false, true, false])));
+    assert_eq!(failure.as_deref(), Some("v: divide by zero error"));
 }

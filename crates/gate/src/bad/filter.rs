@@ -9,6 +9,35 @@ use crate::Reason;
 /// the rest is counted as one.
 const GROUPS_MAX: usize = 1000;
 
+/// What has become of a bad event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BadState {
+    /// Neither of the others.
+    Open,
+    Fixed,
+    Dropped,
+}
+
+impl BadState {
+    /// `open`, `fixed`, `dropped`; `None` for anything else.
+    pub fn parse(text: &str) -> Option<BadState> {
+        Some(match text {
+            "open" => BadState::Open,
+            "fixed" => BadState::Fixed,
+            "dropped" => BadState::Dropped,
+            _ => return None,
+        })
+    }
+
+    pub fn of(event: &BadEvent) -> BadState {
+        match &event.fixed_as {
+            Some(_) => BadState::Fixed,
+            None if event.dropped => BadState::Dropped,
+            None => BadState::Open,
+        }
+    }
+}
+
 /// What is `None` is not asked for. The three about a reason must hold for one and the same reason.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BadFilter {
@@ -23,6 +52,7 @@ pub struct BadFilter {
     pub since_ms: Option<i64>,
     /// Received before.
     pub until_ms: Option<i64>,
+    pub state: Option<BadState>,
 }
 
 impl BadFilter {
@@ -30,6 +60,7 @@ impl BadFilter {
         self.topic.as_ref().is_none_or(|topic| *topic == event.topic)
             && self.since_ms.is_none_or(|since| event.received_at_ms >= since)
             && self.until_ms.is_none_or(|until| event.received_at_ms < until)
+            && self.state.is_none_or(|state| state == BadState::of(event))
             && self.stage.as_ref().is_none_or(|stage| *stage == event.stage)
             && (!self.is_about_reasons() || event.reasons.iter().any(|reason| self.matches_reason(reason)))
     }
@@ -53,6 +84,9 @@ pub struct BadStats {
     pub count: u64,
     /// Of what is kept of the events.
     pub raw_bytes: u64,
+    /// Of `count`, those that were repaired, and those that were dropped.
+    pub fixed: u64,
+    pub dropped: u64,
     /// Milliseconds since 1970; `None` where there are none.
     pub oldest_ms: Option<i64>,
     pub newest_ms: Option<i64>,
@@ -91,6 +125,11 @@ impl BadStats {
     pub(super) fn add(&mut self, event: &BadEvent) {
         self.count += 1;
         self.raw_bytes += event.raw.len() as u64;
+        match BadState::of(event) {
+            BadState::Open => {}
+            BadState::Fixed => self.fixed += 1,
+            BadState::Dropped => self.dropped += 1,
+        }
         let at = event.received_at_ms;
         self.oldest_ms = Some(self.oldest_ms.map_or(at, |oldest| oldest.min(at)));
         self.newest_ms = Some(self.newest_ms.map_or(at, |newest| newest.max(at)));
@@ -118,12 +157,17 @@ mod tests {
             topic: "clicks".into(),
             source_protocol: "rest".into(),
             source_address: None,
+            user_agent: None,
             schema_id: None,
             stage: Stage::Sink("lake".into()),
             reasons: reasons.iter().map(reason).collect(),
             raw: b"{}".to_vec(),
+            is_cut: false,
+            key: None,
+            headers: Vec::new(),
             attempts: 0,
             fixed_as: None,
+            dropped: false,
             place: None,
         }
     }
@@ -141,6 +185,7 @@ mod tests {
             BadFilter { path: some("/a"), text: some("no number"), ..any.clone() },
             BadFilter { path: some(""), ..any.clone() },
             BadFilter { since_ms: Some(1000), until_ms: Some(1001), ..any.clone() },
+            BadFilter { state: BadState::parse("open"), ..any.clone() },
         ] {
             assert!(wanted.matches(&event), "{wanted:?}");
         }
@@ -152,6 +197,7 @@ mod tests {
             BadFilter { keyword: some("required"), path: some("/a"), ..any.clone() },
             BadFilter { since_ms: Some(1001), ..any.clone() },
             BadFilter { until_ms: Some(1000), ..any.clone() },
+            BadFilter { state: BadState::parse("dropped"), ..any.clone() },
         ] {
             assert!(!other.matches(&event), "{other:?}");
         }

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use playhouse_gate::{BadEvent, BadEvents, Gate, GateConfig, Origin, SchemaSource, TopicRule};
+use playhouse_gate::{BadEvent, Gate, GateConfig, Origin, SchemaSource, TopicRule};
 use playhouse_log::batch::{Records, split_first};
-use playhouse_log::{Durability, Log, LogConfig, TopicSettings, disk::RealDisk};
+use playhouse_log::{Durability, Log, LogConfig, Partition, TopicSettings, disk::RealDisk};
 
 pub const TOPIC: &str = "multimedia_events";
 pub const SCHEMA: &str = include_str!("../../../../config/multimedia_events.schema.json");
@@ -87,28 +87,7 @@ impl House {
 
     pub fn stored(&self, topic: &str, partition: i32) -> Vec<Stored> {
         let topic = self.log.topic(topic).unwrap();
-        let partition = topic.partition(partition).unwrap();
-        let mut next = partition.log_start_offset();
-        let mut stored = Vec::new();
-        while next < partition.high_watermark() {
-            let mut bytes = partition.read(next, 1 << 20).unwrap();
-            while !bytes.is_empty() {
-                let (header, size) = split_first(&bytes).unwrap();
-                let records = Records::decompress(&bytes.split_to(size), 64 << 20).unwrap();
-                stored.extend(records.iter().map(|record| {
-                    let record = record.unwrap();
-                    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-                    Stored {
-                        offset: record.offset,
-                        key: record.key.map(text),
-                        value: record.value.map(text),
-                        headers: record.headers().map(|(n, v)| (n.into(), text(v.unwrap()))).collect(),
-                    }
-                }));
-                next = header.next_offset();
-            }
-        }
-        stored
+        stored_in(topic.partition(partition).unwrap())
     }
 
     pub fn everything(&self, topic: &str) -> Vec<Stored> {
@@ -117,8 +96,32 @@ impl House {
     }
 
     pub fn bad(&self) -> Vec<BadEvent> {
-        BadEvents::new(self.log.clone()).read(&mut Vec::new(), 100_000).unwrap()
+        self.gate.bad_events().read(&mut Vec::new(), 100_000).unwrap()
     }
+}
+
+pub fn stored_in(partition: &Partition) -> Vec<Stored> {
+    let mut next = partition.log_start_offset();
+    let mut stored = Vec::new();
+    while next < partition.high_watermark() {
+        let mut bytes = partition.read(next, 1 << 20).unwrap();
+        while !bytes.is_empty() {
+            let (header, size) = split_first(&bytes).unwrap();
+            let records = Records::decompress(&bytes.split_to(size), 64 << 20).unwrap();
+            stored.extend(records.iter().map(|record| {
+                let record = record.unwrap();
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                Stored {
+                    offset: record.offset,
+                    key: record.key.map(text),
+                    value: record.value.map(text),
+                    headers: record.headers().map(|(n, v)| (n.into(), text(v.unwrap()))).collect(),
+                }
+            }));
+            next = header.next_offset();
+        }
+    }
+    stored
 }
 
 pub fn origin() -> Origin {

@@ -8,14 +8,16 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use playhouse_gate::{BadEvent, BadEvents, BadFilter, BadStats, Reason, Stage};
+use playhouse_gate::{
+    BadEvent, BadEvents, BadEventsUsage, BadFilter, BadState, BadStats, Displaced, ReadError, Reason, Stage,
+};
 use serde::{Deserialize, Serialize};
 
 use super::AdminDoor;
 use crate::Problem;
 
-const LIMIT_DEFAULT: usize = 100;
-const LIMIT_MAX: usize = 1000;
+pub(super) const LIMIT_DEFAULT: usize = 100;
+pub(super) const LIMIT_MAX: usize = 1000;
 /// Far more than a topic has; a longer cursor is not ours.
 const CURSOR_PARTITIONS_MAX: usize = 10_000;
 
@@ -33,24 +35,49 @@ pub(super) struct Wanted {
     text: Option<String>,
     since_ms: Option<i64>,
     until_ms: Option<i64>,
+    state: Option<String>,
+}
+
+/// The filters alone.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Conditions {
+    topic: Option<String>,
+    stage: Option<String>,
+    keyword: Option<String>,
+    path: Option<String>,
+    text: Option<String>,
+    since_ms: Option<i64>,
+    until_ms: Option<i64>,
+    state: Option<String>,
 }
 
 impl Wanted {
     fn filter(self) -> Result<BadFilter, Problem> {
-        let stage = match self.stage {
-            None => None,
-            Some(text) => Some(Stage::parse(&text).ok_or_else(|| {
-                Problem::bad_request(format!("stage {text:?} is none of decode, validate, enrich, sink:<name>"))
-            })?),
-        };
+        let Wanted { topic, stage, keyword, path, text, since_ms, until_ms, state, limit: _, cursor: _ } = self;
+        Conditions { topic, stage, keyword, path, text, since_ms, until_ms, state }.filter()
+    }
+}
+
+impl Conditions {
+    pub(super) fn filter(self) -> Result<BadFilter, Problem> {
+        let stage = self.stage.map(|text| {
+            let unknown = || format!("stage {text:?} is none of decode, validate, enrich, sink:<name>");
+            Stage::parse(&text).ok_or_else(|| Problem::bad_request(unknown()))
+        });
+        let state = self.state.map(|text| {
+            let unknown = || format!("state {text:?} is none of open, fixed, dropped");
+            BadState::parse(&text).ok_or_else(|| Problem::bad_request(unknown()))
+        });
         Ok(BadFilter {
             topic: self.topic,
-            stage,
+            stage: stage.transpose()?,
             keyword: self.keyword,
             path: self.path,
             text: self.text,
             since_ms: self.since_ms,
             until_ms: self.until_ms,
+            state: state.transpose()?,
         })
     }
 }
@@ -80,6 +107,24 @@ pub(super) struct Row {
     raw_base64: Option<String>,
     attempts: i32,
     fixed_as: Option<String>,
+    dropped: bool,
+}
+
+/// Bytes in an answer: text where they are UTF-8, else `{"base64": …}`.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(super) enum Payload {
+    Text(String),
+    Other { base64: String },
+}
+
+impl From<Vec<u8>> for Payload {
+    fn from(bytes: Vec<u8>) -> Payload {
+        match String::from_utf8(bytes) {
+            Ok(text) => Payload::Text(text),
+            Err(error) => Payload::Other { base64: STANDARD.encode(error.as_bytes()) },
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -90,9 +135,9 @@ struct Source {
 
 impl From<BadEvent> for Row {
     fn from(event: BadEvent) -> Row {
-        let (raw, raw_base64) = match String::from_utf8(event.raw) {
-            Ok(text) => (Some(text), None),
-            Err(error) => (None, Some(STANDARD.encode(error.as_bytes()))),
+        let (raw, raw_base64) = match Payload::from(event.raw) {
+            Payload::Text(text) => (Some(text), None),
+            Payload::Other { base64 } => (None, Some(base64)),
         };
         Row {
             bad_id: event.bad_id,
@@ -106,6 +151,7 @@ impl From<BadEvent> for Row {
             raw_base64,
             attempts: event.attempts,
             fixed_as: event.fixed_as,
+            dropped: event.dropped,
         }
     }
 }
@@ -114,6 +160,8 @@ impl From<BadEvent> for Row {
 pub(super) struct Stats {
     count: u64,
     raw_bytes: u64,
+    fixed: u64,
+    dropped: u64,
     oldest_ms: Option<i64>,
     newest_ms: Option<i64>,
     topics: Vec<TopicCount>,
@@ -121,6 +169,25 @@ pub(super) struct Stats {
     reasons: Vec<ReasonCount>,
     /// Reasons of further kinds: only so many are told apart.
     other_reasons: u64,
+    room: Room,
+}
+
+/// Of all bad events, whatever the filter.
+#[derive(Serialize)]
+struct Room {
+    bytes: u64,
+    bytes_max: u64,
+    /// What a flood displaced: since the topic was made.
+    displaced: u64,
+    displaced_bytes: u64,
+    displaced_at_ms: Option<i64>,
+}
+
+impl From<BadEventsUsage> for Room {
+    fn from(BadEventsUsage { bytes, bytes_max, displaced }: BadEventsUsage) -> Room {
+        let Displaced { events, bytes: displaced_bytes, at_ms } = displaced;
+        Room { bytes, bytes_max, displaced: events, displaced_bytes, displaced_at_ms: at_ms }
+    }
 }
 
 #[derive(Serialize)]
@@ -142,8 +209,8 @@ struct ReasonCount {
     count: u64,
 }
 
-impl From<BadStats> for Stats {
-    fn from(stats: BadStats) -> Stats {
+impl Stats {
+    fn new(stats: BadStats, usage: BadEventsUsage) -> Stats {
         let topics = stats.topics.counts.into_iter().map(|(topic, count)| TopicCount { topic, count });
         let stages = stats.stages.counts.into_iter().map(|(stage, count)| StageCount { stage, count });
         let reasons = stats.reasons.counts.into_iter();
@@ -153,25 +220,34 @@ impl From<BadStats> for Stats {
         Stats {
             count: stats.count,
             raw_bytes: stats.raw_bytes,
+            fixed: stats.fixed,
+            dropped: stats.dropped,
             oldest_ms: stats.oldest_ms,
             newest_ms: stats.newest_ms,
             topics: topics.collect(),
             stages: stages.collect(),
             reasons,
             other_reasons: stats.reasons.other,
+            room: Room::from(usage),
         }
     }
 }
 
 /// Runs where it may block: the log's reads do.
-async fn read<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
-    door: AdminDoor,
-    work: impl FnOnce(&BadEvents) -> Result<T, E> + Send + 'static,
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ReadError> + Send + 'static,
 ) -> Result<T, Problem> {
-    tokio::task::spawn_blocking(move || work(&door.bad_events))
+    tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| Problem::internal(format!("reading bad events failed: {error}")))?
         .map_err(|error| Problem::internal(format!("cannot read bad events: {error}")))
+}
+
+async fn read<T: Send + 'static>(
+    door: AdminDoor,
+    work: impl FnOnce(&BadEvents) -> Result<T, ReadError> + Send + 'static,
+) -> Result<T, Problem> {
+    blocking(move || work(door.gate.bad_events())).await
 }
 
 pub(super) async fn list(
@@ -213,17 +289,18 @@ pub(super) async fn stats(
         return Err(Problem::bad_request("stats have no pages: leave out limit and cursor"));
     }
     let filter = wanted.filter()?;
+    let usage = door.gate.bad_events().usage();
     let stats = read(door, move |bad_events| bad_events.stats(&filter)).await?;
     let busy = || Problem::busy("bad events are being counted for somebody else", Duration::from_secs(1));
-    stats.map(|stats| Json(Stats::from(stats))).ok_or_else(busy)
+    stats.map(|stats| Json(Stats::new(stats, usage))).ok_or_else(busy)
 }
 
 /// The next offset of each partition, joined by dashes.
-fn cursor(position: &[i64]) -> String {
+pub(super) fn cursor(position: &[i64]) -> String {
     position.iter().map(i64::to_string).collect::<Vec<_>>().join("-")
 }
 
-fn position(cursor: &str) -> Result<Vec<i64>, Problem> {
+pub(super) fn position(cursor: &str) -> Result<Vec<i64>, Problem> {
     if cursor.is_empty() {
         return Ok(Vec::new());
     }

@@ -5,6 +5,7 @@
 mod bad_events;
 mod health;
 mod metrics;
+mod repairs;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,9 +13,9 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{MethodRouter, get};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router, middleware};
-use playhouse_gate::BadEvents;
+use playhouse_gate::Gate;
 
 use crate::host;
 use crate::problem::{Problem, method_not_allowed};
@@ -28,7 +29,8 @@ pub struct AdminDoor {
     pub readiness: Readiness,
     pub metrics: Arc<dyn Fn() -> Vec<Metric> + Send + Sync>,
     pub status: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
-    pub bad_events: Arc<BadEvents>,
+    /// Whose bad events these are, and the way back in for them.
+    pub gate: Arc<Gate>,
 }
 
 fn routes() -> Vec<(&'static str, MethodRouter<AdminDoor>)> {
@@ -40,6 +42,9 @@ fn routes() -> Vec<(&'static str, MethodRouter<AdminDoor>)> {
         ("/api/status", get(|State(door): State<AdminDoor>| async move { Json((door.status)()) })),
         ("/api/bad-events", get(bad_events::list)),
         ("/api/bad-events/stats", get(bad_events::stats)),
+        ("/api/bad-events/fix", post(repairs::fix)),
+        ("/api/bad-events/replay", post(repairs::replay)),
+        ("/api/bad-events/drop", post(repairs::drop)),
         ("/api/bad-events/{bad_id}", get(bad_events::show)),
         ("/api/openapi.json", get(openapi)),
     ]

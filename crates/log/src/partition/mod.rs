@@ -33,7 +33,7 @@ use transactions::Ended;
 
 pub use producers::ProducerState;
 pub use read::CommittedRead;
-pub use retention::DeleteRecordsError;
+pub use retention::{DeleteRecordsError, Trimmed};
 pub use transactions::TransactionMarker;
 pub use transfer::{Batches, FileRange, Isolation, Transfer};
 

@@ -14,6 +14,14 @@ pub enum DeleteRecordsError {
     Io(#[from] std::io::Error),
 }
 
+/// What [`Partition::trim`] took away.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Trimmed {
+    pub bytes: u64,
+    /// As many records, where every offset has one.
+    pub offsets: i64,
+}
+
 impl Partition {
     /// Below this offset retention may delete. Readers that must not lose records (the engine) hold it back by name.
     /// Holds live in memory: a reader renews its own when it starts, before retention first runs.
@@ -82,8 +90,37 @@ impl Partition {
                 self.log_start_offset.fetch_max(last.next_offset, Ordering::AcqRel);
             }
         }
+        self.delete(deleted)
+    }
+
+    /// Deletes the oldest segments while the partition takes more than `bytes`, at once and whatever its settings keep; never
+    /// the active one, nor what a reader holds.
+    pub fn trim(&self, bytes: u64) -> io::Result<Trimmed> {
+        let Some(_turn) = self.cleaning.try_lock() else { return Ok(Trimmed::default()) };
+        let (mut deleted, mut offsets) = (Vec::new(), 0);
+        {
+            let mut state = self.state.lock();
+            let held = state.held().min(state.durable.offset);
+            let mut size = self.size_bytes();
+            while let Some(&oldest) = state.closed.front()
+                && size > bytes
+                && oldest.next_offset <= held
+                && self.failure().is_none()
+            {
+                size -= oldest.bytes;
+                state.closed.pop_front();
+                deleted.push(oldest);
+                let start = self.log_start_offset.fetch_max(oldest.next_offset, Ordering::AcqRel);
+                offsets += (oldest.next_offset - start).max(0);
+            }
+        }
+        Ok(Trimmed { bytes: self.delete(deleted)?, offsets })
+    }
+
+    /// Deletes the files of segments that are not the log's any more; returns how many bytes that freed.
+    fn delete(&self, segments: Vec<Segment>) -> io::Result<u64> {
         let mut freed = 0;
-        for segment in deleted {
+        for segment in segments {
             segment::remove(&*self.shared.disk, &self.directory, segment.base_offset)?;
             freed += segment.bytes;
             self.size_bytes.fetch_sub(segment.bytes, Ordering::AcqRel);

@@ -153,6 +153,7 @@ pub fn bad_event(n: i64) -> BadEvent {
         topic: "multimedia_events".to_owned(),
         source_protocol: "rest".to_owned(),
         source_address: (n != 1).then(|| "192.0.2.7".to_owned()),
+        user_agent: None,
         schema_id: Some(1),
         stage: if n == 2 { Stage::Sink("tables".to_owned()) } else { Stage::Validate },
         reasons: vec![Reason {
@@ -161,8 +162,12 @@ pub fn bad_event(n: i64) -> BadEvent {
             keyword: "required".to_owned(),
         }],
         raw: vec![0, 0xff, b'{'],
+        is_cut: false,
+        key: None,
+        headers: Vec::new(),
         attempts: 0,
         fixed_as: None,
+        dropped: n == 2,
         place: None,
     }
 }

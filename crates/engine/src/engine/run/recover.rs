@@ -85,6 +85,7 @@ impl Runner {
             dedup: Vec::new(),
             view_states,
             position: Position::default(),
+            unsure_until: Position::default(),
             epoch: 0,
             clock_ms: 0,
             bytes_at_checkpoint: 0,
@@ -100,6 +101,7 @@ impl Runner {
             config,
         };
         runner.hold();
+        runner.unsure_until = runner.ends();
         runner.restore(checkpoint, hash_key)?;
         runner.merge_epochs()?;
         for source in &mut runner.sources {
@@ -111,6 +113,13 @@ impl Runner {
         }
         runner.publish();
         Ok((runner, start))
+    }
+
+    /// Where the sources end now.
+    fn ends(&self) -> Position {
+        let mut ends = Position::default();
+        self.sources.iter().for_each(|source| source.ends(&mut ends));
+        ends
     }
 
     fn restore(&mut self, checkpoint: Option<Checkpoint>, key: [u8; 16]) -> Result<(), EngineError> {
@@ -175,6 +184,7 @@ impl Runner {
     pub(super) fn reload(&mut self) -> Result<(), EngineError> {
         // What was cut ahead follows what failed.
         self.ahead.take();
+        self.unsure_until = self.ends();
         let checkpoints = self.config.directory.join("checkpoints");
         let checkpoint = checkpoint::load(&*self.config.disk, &checkpoints, &self.identity)?;
         let key = load_key(&*self.config.disk, &self.config.directory)?;

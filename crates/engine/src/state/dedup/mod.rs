@@ -207,6 +207,20 @@ impl DedupSet {
         Ok(true)
     }
 
+    /// Whether it is there.
+    pub fn contains_hash(&self, hash: u128) -> Result<bool, DedupError> {
+        Ok(self.memory.contains(&hash) || self.is_on_disk(hash)?)
+    }
+
+    /// Forgets what was inserted since the last [`DedupSet::take_delta`], which must not have been maintained since. (The
+    /// times stay: ids in memory may count as a little older than they are.)
+    pub fn take_back(&mut self) {
+        for hash in self.added.drain(..) {
+            self.memory.remove(&hash);
+        }
+        self.added_ms = 0;
+    }
+
     fn is_on_disk(&self, hash: u128) -> Result<bool, DedupError> {
         // The newest first: repeats are mostly recent.
         for generation in self.generations.iter().rev() {
@@ -452,6 +466,29 @@ mod tests {
             assert!(!set.insert(&number.to_le_bytes(), 6).unwrap(), "{number} was seen");
         }
         assert!(set.insert(&140u32.to_le_bytes(), 6).unwrap());
+    }
+
+    #[test]
+    fn what_is_taken_back_is_new_again_and_the_rest_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut set = create(directory.path(), small());
+        for number in 0..60u32 {
+            set.insert(&number.to_le_bytes(), 5).unwrap();
+        }
+        set.take_delta(&mut Vec::new());
+        set.maintain(5).unwrap();
+        for number in 50..70u32 {
+            set.insert(&number.to_le_bytes(), 6).unwrap();
+        }
+        set.take_back();
+        assert_eq!(set.len(), 60);
+        for number in 0..70u32 {
+            assert_eq!(set.contains_hash(set.hash(&number.to_le_bytes())).unwrap(), number < 60, "{number}");
+        }
+        let mut delta = Vec::new();
+        set.take_delta(&mut delta);
+        assert_eq!(delta, 0i64.to_le_bytes());
+        assert!(set.insert(&60u32.to_le_bytes(), 7).unwrap());
     }
 
     #[test]
