@@ -181,7 +181,6 @@ impl Gate {
                 any: Validator::any(&Fields::default(), config.max_depth),
                 fields: Fields::default(),
                 has_schema: false,
-                schema_id: None,
                 keep_bad: true,
                 finder: ArcSwapOption::empty(),
             }),
