@@ -1,4 +1,4 @@
-//! Other people's Kafka clients: each script of `tests/clients` runs against Playhouse and against Apache Kafka, and has
+//! Other people's Kafka clients: each script or program of `tests/clients` runs against Playhouse and against Apache Kafka, and has
 //! to see the same. What differs is explained in docs/kafka-compatibility.md, by the name of the check.
 
 use std::collections::BTreeMap;
@@ -11,35 +11,56 @@ fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: `cargo xtask test --real` sets it"))
 }
 
+/// What is run with a broker's address: a script, or a program.
+#[derive(Clone, Copy)]
+enum Client<'a> {
+    Python(&'a str),
+    Go(&'a str),
+    /// From its source, with the jars that this variable names.
+    Java(&'a str, &'a str),
+}
+
+impl Client<'_> {
+    fn command(self) -> Command {
+        let path = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name);
+        let mut command = Command::new("timeout");
+        command.arg("600");
+        match self {
+            Client::Python(script) => command.arg(variable("PLAYHOUSE_TEST_PYTHON")).arg(path(script)),
+            Client::Go(program) => command.arg(Path::new(&variable("PLAYHOUSE_TEST_GO_CLIENTS")).join(program)),
+            Client::Java(source, jars) => {
+                let jars = format!("{}/*", variable(jars));
+                // Both brokers, their clients and the tests share the machine.
+                let options = ["java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", &jars];
+                command.args(options).arg(path(source))
+            }
+        };
+        command
+    }
+}
+
 /// The outcome of each check.
-fn outcomes(script: &str, bootstrap: &str, more: &[String]) -> BTreeMap<String, String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(script);
-    let output = Command::new("timeout")
-        .arg("600")
-        .arg(variable("PLAYHOUSE_TEST_PYTHON"))
-        .arg(path)
-        .arg(bootstrap)
-        .args(more)
-        .output()
-        .unwrap();
+fn outcomes(client: Client<'_>, bootstrap: &str, more: &[String]) -> BTreeMap<String, String> {
+    let mut command = client.command();
+    let output = command.arg(bootstrap).args(more).output().unwrap();
     let (printed, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{script} ends with {}: {said}", output.status);
+    assert!(output.status.success(), "{command:?} ends with {}: {said}", output.status);
     let outcomes: BTreeMap<String, String> = printed
         .lines()
         .filter_map(|line| line.split_once('\t'))
         .map(|(check, outcome)| (check.to_owned(), outcome.to_owned()))
         .collect();
-    assert!(!outcomes.is_empty(), "{script} checks nothing: {said}");
-    println!("{script} against {bootstrap}: {outcomes:#?}\n{said}");
+    assert!(!outcomes.is_empty(), "{command:?} checks nothing: {said}");
+    println!("{command:?} against {bootstrap}: {outcomes:#?}\n{said}");
     outcomes
 }
 
-fn agree(script: &str, more: &[String]) {
+fn agree(client: Client<'_>, more: &[String]) {
     let explained = include_str!("../docs/kafka-compatibility.md");
     let directory = tempfile::tempdir().unwrap();
     let playhouse = Playhouse::builder(env!("CARGO_BIN_EXE_playhouse")).data(directory.path()).start();
-    let ours = outcomes(script, &playhouse.kafka().to_string(), more);
-    let theirs = outcomes(script, &variable("PLAYHOUSE_TEST_KAFKA"), more);
+    let ours = outcomes(client, &playhouse.kafka().to_string(), more);
+    let theirs = outcomes(client, &variable("PLAYHOUSE_TEST_KAFKA"), more);
     assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
     for (check, outcome) in &ours {
         let is_explained = explained.contains(&format!("`{check}`"));
@@ -55,7 +76,7 @@ fn grpcio() {
     let directory = tempfile::tempdir().unwrap();
     let playhouse = Playhouse::builder(env!("CARGO_BIN_EXE_playhouse")).data(directory.path()).start();
     let proto = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto").display().to_string();
-    let outcomes = outcomes("grpc_ingest.py", &playhouse.grpc().to_string(), &[proto]);
+    let outcomes = outcomes(Client::Python("grpc_ingest.py"), &playhouse.grpc().to_string(), &[proto]);
     assert!(outcomes.values().all(|outcome| outcome == "ok"), "{outcomes:#?}");
 }
 
@@ -65,7 +86,7 @@ fn grpcio() {
 fn producers_of_rejected_batches() {
     let directory = tempfile::tempdir().unwrap();
     let playhouse = Playhouse::builder(env!("CARGO_BIN_EXE_playhouse")).data(directory.path()).start();
-    let outcomes = outcomes("rejected.py", &playhouse.kafka().to_string(), &[]);
+    let outcomes = outcomes(Client::Python("rejected.py"), &playhouse.kafka().to_string(), &[]);
     assert!(outcomes.values().all(|outcome| outcome == "ok"), "{outcomes:#?}");
 }
 
@@ -75,7 +96,7 @@ fn producers_of_rejected_batches() {
 fn curl_and_the_rest_proxy() {
     let directory = tempfile::tempdir().unwrap();
     let playhouse = Playhouse::builder(env!("CARGO_BIN_EXE_playhouse")).data(directory.path()).start();
-    let outcomes = outcomes("rest_proxy.py", &playhouse.rest_proxy().to_string(), &[]);
+    let outcomes = outcomes(Client::Python("rest_proxy.py"), &playhouse.rest_proxy().to_string(), &[]);
     assert!(outcomes.values().all(|outcome| outcome == "ok"), "{outcomes:#?}");
 }
 
@@ -96,7 +117,7 @@ fn confluents_registry_client() {
     let directory = tempfile::tempdir().unwrap();
     let playhouse = Playhouse::builder(env!("CARGO_BIN_EXE_playhouse")).data(directory.path()).start();
     let registry = playhouse.registry().to_string();
-    let outcomes = outcomes("registry.py", &playhouse.kafka().to_string(), &[registry]);
+    let outcomes = outcomes(Client::Python("registry.py"), &playhouse.kafka().to_string(), &[registry]);
     assert!(outcomes.values().all(|outcome| outcome == "ok"), "{outcomes:#?}");
 }
 
@@ -113,29 +134,59 @@ fn confluents_serializers() {
 #[test]
 #[ignore = "needs Apache Kafka and confluent-kafka"]
 fn librdkafka() {
-    agree("confluent.py", &[]);
+    agree(Client::Python("confluent.py"), &[]);
 }
 
 #[test]
 #[ignore = "needs Apache Kafka and kafka-python"]
 fn kafka_python() {
-    agree("kafka_python.py", &[]);
+    agree(Client::Python("kafka_python.py"), &[]);
 }
 
 #[test]
 #[ignore = "needs Apache Kafka and aiokafka"]
 fn aiokafka() {
-    agree("aio.py", &[]);
+    agree(Client::Python("aio.py"), &[]);
 }
 
 #[test]
 #[ignore = "needs Apache Kafka and its tools"]
 fn kafkas_newest_tools() {
-    agree("java_tools.py", &[variable("PLAYHOUSE_TEST_KAFKA_JARS")]);
+    agree(Client::Python("java_tools.py"), &[variable("PLAYHOUSE_TEST_KAFKA_JARS")]);
 }
 
 #[test]
 #[ignore = "needs Apache Kafka and its tools"]
 fn kafkas_tools_of_the_line_before() {
-    agree("java_tools.py", &[variable("PLAYHOUSE_TEST_KAFKA_JARS_BEFORE")]);
+    agree(Client::Python("java_tools.py"), &[variable("PLAYHOUSE_TEST_KAFKA_JARS_BEFORE")]);
+}
+
+#[test]
+#[ignore = "needs Apache Kafka and its Java clients"]
+fn kafkas_newest_clients() {
+    agree(Client::Java("JavaClients.java", "PLAYHOUSE_TEST_KAFKA_JARS"), &[]);
+}
+
+#[test]
+#[ignore = "needs Apache Kafka and its Java clients"]
+fn kafkas_clients_of_the_line_before() {
+    agree(Client::Java("JavaClients.java", "PLAYHOUSE_TEST_KAFKA_JARS_BEFORE"), &[]);
+}
+
+#[test]
+#[ignore = "needs Apache Kafka and its Connect"]
+fn kafka_connect() {
+    agree(Client::Python("connect.py"), &[variable("PLAYHOUSE_TEST_KAFKA_JARS")]);
+}
+
+#[test]
+#[ignore = "needs Apache Kafka and franz-go"]
+fn franz_go() {
+    agree(Client::Go("franz"), &[]);
+}
+
+#[test]
+#[ignore = "needs Apache Kafka and sarama"]
+fn sarama() {
+    agree(Client::Go("sarama"), &[]);
 }

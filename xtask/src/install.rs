@@ -6,12 +6,14 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, bail};
 
 /// A program the tests need and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 5] = [
+const PROGRAMS: [(&str, &str); 6] = [
     ("redis-server", "redis-server"),
     ("redis-cli", "redis-tools"),
     ("psql", "postgresql-client"),
     ("kcat", "kcat"),
     ("curl", "curl"),
+    // Runs a Java client from its source.
+    ("javac", "default-jdk-headless"),
 ];
 
 /// Installs what is missing (as root, with apt-get), or names it.

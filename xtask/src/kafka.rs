@@ -32,24 +32,24 @@ const PYTHON_PACKAGES: [&str; 14] = [
 pub fn jars(version: &str) -> anyhow::Result<PathBuf> {
     let directory = cache()?.join("kafka").join(version);
     let complete = directory.join("complete");
-    if complete.exists() {
-        return Ok(directory);
-    }
-    println!("fetching Apache Kafka {version}");
-    install::ensure(&[("java", "default-jre-headless"), ("mvn", "maven")])?;
-    let project = tempfile::tempdir()?;
     // What they log through: older ones bring it along.
     let logging = match version.starts_with('3') {
         true => String::new(),
         false => dependency("org.apache.logging.log4j", "log4j-slf4j-impl", "2.25.1"),
     };
+    let kafka = ["kafka-tools", "kafka_2.13", "connect-file"].map(|it| dependency("org.apache.kafka", it, version));
     let pom = format!(
         "<project><modelVersion>4.0.0</modelVersion><groupId>stream.playhouse</groupId>\
-         <artifactId>kafka</artifactId><version>1</version><dependencies>{}{}{logging}</dependencies></project>",
-        dependency("org.apache.kafka", "kafka-tools", version),
-        dependency("org.apache.kafka", "kafka_2.13", version),
+         <artifactId>kafka</artifactId><version>1</version><dependencies>{}{logging}</dependencies></project>",
+        kafka.concat()
     );
-    std::fs::write(project.path().join("pom.xml"), pom)?;
+    if std::fs::read_to_string(&complete).is_ok_and(|fetched| fetched == pom) {
+        return Ok(directory);
+    }
+    println!("fetching Apache Kafka {version}");
+    install::ensure(&[("java", "default-jre-headless"), ("mvn", "maven")])?;
+    let project = tempfile::tempdir()?;
+    std::fs::write(project.path().join("pom.xml"), &pom)?;
     let output = format!("-DoutputDirectory={}", directory.display());
     let status = Command::new("mvn")
         .args(["-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime", &output])
@@ -59,7 +59,7 @@ pub fn jars(version: &str) -> anyhow::Result<PathBuf> {
     if !status.success() {
         bail!("Maven cannot fetch Apache Kafka {version}");
     }
-    std::fs::write(complete, "")?;
+    std::fs::write(complete, pom)?;
     Ok(directory)
 }
 
@@ -90,12 +90,19 @@ pub fn python() -> anyhow::Result<PathBuf> {
             bail!("python3 -m venv {} fails", directory.display());
         }
     }
-    let status = Command::new(&python).args(["-m", "pip", "install", "-q"]).args(PYTHON_PACKAGES).status()?;
-    if !status.success() {
-        bail!("pip cannot install {}", PYTHON_PACKAGES.join(" "));
-    }
+    pip(&PYTHON_PACKAGES)?;
     std::fs::write(complete, wanted)?;
     Ok(python)
+}
+
+/// Installs into the environment of [`python`].
+pub fn pip(packages: &[&str]) -> anyhow::Result<()> {
+    let python = cache()?.join("python/bin/python");
+    let status = Command::new(&python).args(["-m", "pip", "install", "-q"]).args(packages).status()?;
+    if !status.success() {
+        bail!("pip cannot install {}", packages.join(" "));
+    }
+    Ok(())
 }
 
 /// Formats a directory and gives the command that runs one broker on it, controller and all.
@@ -127,7 +134,7 @@ pub fn broker(jars: &Path, directory: &Path, port: u16, controller_port: u16) ->
     Ok(java(&["kafka.Kafka"]))
 }
 
-fn cache() -> anyhow::Result<PathBuf> {
+pub fn cache() -> anyhow::Result<PathBuf> {
     let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
     let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home).context("HOME is not set")?;
     Ok(base.join("playhouse"))

@@ -3,6 +3,7 @@
 //! `cargo xtask test --real` runs the tests that need other people's software: it installs what is missing, starts real
 //! servers on free ports in a temporary directory, points the tests at them, and stops them again.
 
+mod go;
 mod install;
 mod kafka;
 mod servers;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
-use crate::{install, kafka};
+use crate::{go, install, kafka};
 
 const START_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -16,8 +16,8 @@ pub struct Servers {
     postgres_port: u16,
     redis_port: u16,
     kafka_port: u16,
-    /// Jars of Kafka's newest tools, of those of the line before, and a Python that has the clients.
-    clients: [PathBuf; 3],
+    /// Jars of Kafka's newest tools, of those of the line before, a Python that has the clients, and the clients in Go.
+    clients: [PathBuf; 4],
     /// Dropped in this order: the servers before their directory.
     _children: Vec<Stopped>,
     _directory: tempfile::TempDir,
@@ -39,7 +39,7 @@ impl Servers {
         install::ensure_programs()?;
         let directory = tempfile::Builder::new().prefix("playhouse-servers-").tempdir()?;
         let (postgres_port, redis_port, kafka_port) = (free_port()?, free_port()?, free_port()?);
-        let clients = [kafka::jars(kafka::NEWEST)?, kafka::jars(kafka::BEFORE)?, kafka::python()?];
+        let clients = [kafka::jars(kafka::NEWEST)?, kafka::jars(kafka::BEFORE)?, kafka::python()?, go::clients()?];
         let mut kafka = kafka::broker(&clients[0], directory.path(), kafka_port, free_port()?)?;
         let kafka = Stopped(kafka.spawn().context("Apache Kafka does not start")?);
         let children = vec![
@@ -52,13 +52,14 @@ impl Servers {
     }
 
     /// What the tests read.
-    pub fn environment(&self) -> [(&'static str, String); 6] {
-        let [newest, before, python] = self.clients.each_ref().map(|path| path.display().to_string());
+    pub fn environment(&self) -> [(&'static str, String); 7] {
+        let [newest, before, python, go] = self.clients.each_ref().map(|path| path.display().to_string());
         [
             ("PLAYHOUSE_TEST_KAFKA", format!("127.0.0.1:{}", self.kafka_port)),
             ("PLAYHOUSE_TEST_KAFKA_JARS", newest),
             ("PLAYHOUSE_TEST_KAFKA_JARS_BEFORE", before),
             ("PLAYHOUSE_TEST_PYTHON", python),
+            ("PLAYHOUSE_TEST_GO_CLIENTS", go),
             ("PLAYHOUSE_TEST_POSTGRES", format!("postgres://postgres@127.0.0.1:{}/postgres", self.postgres_port)),
             ("PLAYHOUSE_TEST_REDIS", format!("redis://127.0.0.1:{}", self.redis_port)),
         ]

@@ -36,8 +36,11 @@ pub(super) async fn handle(context: &Context, mut request: Request) -> Result<Re
                     Ok(found) => describe(&found, broker),
                     Err(error) => MetadataResponseTopic::default()
                         .with_error_code(error.code())
-                        // Nullable only from version 12 on, when a topic can be asked for by its id.
-                        .with_name(if version >= 12 { topic.name } else { Some(topic.name.unwrap_or_default()) })
+                        // Null only from version 12 on, and where the topic was asked for by its id.
+                        .with_name(match version {
+                            12.. => topic.name.filter(|_| topic.topic_id.is_nil()),
+                            _ => Some(topic.name.unwrap_or_default()),
+                        })
                         .with_topic_id(topic.topic_id),
                 };
                 described.push(found.with_topic_authorized_operations(told));
@@ -64,8 +67,10 @@ async fn find(
     create: bool,
 ) -> Result<Result<Arc<Topic>, ResponseError>, Malformed> {
     let log = context.shared.gate.log();
-    let Some(name) = &asked.name else {
-        return Ok(topic_by_id(log, asked.topic_id).ok_or(ResponseError::UnknownTopicId));
+    // Java's administration client sends an empty name beside the id.
+    let name = match &asked.name {
+        Some(name) if asked.topic_id.is_nil() => name,
+        _ => return Ok(topic_by_id(log, asked.topic_id).ok_or(ResponseError::UnknownTopicId)),
     };
     if let Some(topic) = log.topic(name) {
         return Ok(Ok(topic));

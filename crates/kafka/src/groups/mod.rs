@@ -43,6 +43,8 @@ const EXPIRY_EVERY: Duration = Duration::from_secs(600);
 const VACANT_FOR_MS: u64 = EXPIRY_EVERY.as_millis() as u64;
 /// The first version of OffsetCommit in which members of the newer protocol can name their epoch.
 pub(crate) const KNOWS_MEMBER_EPOCHS: i16 = 9;
+/// Of a group of which only its committed offsets are known: Kafka's clients take it for one of consumers.
+const NO_PROTOCOL: &str = "";
 /// When nothing is due.
 const FAR: Duration = Duration::from_secs(3600);
 
@@ -152,12 +154,16 @@ impl Groups {
                 return Err(ResponseError::GroupMaxSizeReached);
             }
         }
-        let delay_ms = self.config.initial_rebalance_delay.as_millis() as u64;
-        let new = || state::Group::new(delay_ms, self.config.members_max);
-        groups.entry(group_id.to_owned()).or_insert_with(new).join(request, self.now_ms(), waiter);
+        let group = groups.entry(group_id.to_owned()).or_insert_with(|| self.new_classic());
+        group.join(request, self.now_ms(), waiter);
         drop(groups);
         self.changed.notify_one();
         Ok(reply)
+    }
+
+    fn new_classic(&self) -> state::Group {
+        let delay_ms = self.config.initial_rebalance_delay.as_millis() as u64;
+        state::Group::new(delay_ms, self.config.members_max)
     }
 
     pub(crate) fn sync(&self, group_id: &str, request: Sync) -> Result<oneshot::Receiver<Synced>, ResponseError> {
@@ -291,22 +297,23 @@ impl Groups {
         self.offsets.all(group_id)
     }
 
-    /// By group id; groups that only have committed offsets are empty classic ones.
+    /// By group id; groups that only have committed offsets are empty classic ones without a protocol.
     pub(crate) fn list(&self) -> Vec<Listed> {
         let (groups, newer) = (self.groups.lock(), self.newer.lock());
-        let consumer =
-            |id: &String, state| Listed { id: id.clone(), protocol_type: "consumer".into(), state, newer: false };
-        let classic = groups.iter().map(|(id, group)| Listed {
-            protocol_type: group.protocol_type().to_owned(),
-            ..consumer(id, group.state().name())
-        });
-        let of_newer = newer.iter().map(|(id, group)| Listed { newer: true, ..consumer(id, group.state()) });
-        let mut listed: Vec<_> = classic.chain(of_newer).collect();
+        let listed = |id: &String, protocol_type: &str, state| Listed {
+            id: id.clone(),
+            protocol_type: protocol_type.to_owned(),
+            state,
+            newer: false,
+        };
+        let classic = groups.iter().map(|(id, group)| listed(id, group.protocol_type(), group.state().name()));
+        let of_newer = newer.iter().map(|(id, group)| Listed { newer: true, ..listed(id, "consumer", group.state()) });
+        let mut all: Vec<_> = classic.chain(of_newer).collect();
         let stored = self.offsets.groups().into_iter();
         let stored = stored.filter(|id| !groups.contains_key(id) && !newer.contains_key(id));
-        listed.extend(stored.map(|id| consumer(&id, State::Empty.name())));
-        listed.sort_by(|one, other| one.id.cmp(&other.id));
-        listed
+        all.extend(stored.map(|id| listed(&id, NO_PROTOCOL, State::Empty.name())));
+        all.sort_by(|one, other| one.id.cmp(&other.id));
+        all
     }
 
     /// Whether a consumer may read the group's committed offsets: one of the newer protocol says who it is.
@@ -326,7 +333,7 @@ impl Groups {
         let Some(group) = groups.get(group_id) else {
             let empty = Description {
                 state: State::Empty.name(),
-                protocol_type: "consumer".to_owned(),
+                protocol_type: NO_PROTOCOL.to_owned(),
                 protocol: String::new(),
                 members: Vec::new(),
             };
@@ -397,6 +404,14 @@ impl Groups {
         let forgotten = self.offsets.forget(group_id, unix_ms(), |place, _| chosen.contains(place));
         if let Some(appended) = forgotten.map_err(|_| ResponseError::CoordinatorNotAvailable)? {
             self.durable(appended).await?;
+        }
+        // Without its last offset it is empty, and not gone at once.
+        let mut groups = self.groups.lock();
+        if !self.offsets.has(group_id)
+            && !self.newer.lock().contains_key(group_id)
+            && groups.len() < self.config.groups_max
+        {
+            groups.entry(group_id.to_owned()).or_insert_with(|| self.new_classic());
         }
         Ok(outcomes)
     }

@@ -451,6 +451,22 @@ async fn administered(side: &mut Side) {
             response.topics.iter().flat_map(|it| &it.partitions).map(|it| error(it.error_code)).collect();
         note!(side, format!("offset_delete.{case}"), (error(response.error_code), shown));
     }
+    // One that nobody was ever in, and whose only offset goes.
+    let simple = group(&side.name("simple"));
+    side.client.call(8, &commit(&simple, &StrBytes::default(), -1, &topic, 5, None)).await;
+    for case in ["committed", "deleted"] {
+        let response = side.client.call(5, &ListGroupsRequest::default()).await;
+        let listed = response.groups.iter().find(|it| it.group_id == simple);
+        let listed =
+            listed.map(|it| (it.protocol_type.to_string(), it.group_state.to_string(), it.group_type.to_string()));
+        let described = side.client.call(6, &DescribeGroupsRequest::default().with_groups(vec![simple.clone()])).await;
+        let it = &described.groups[0];
+        let described = (error(it.error_code), it.group_state.to_string(), it.protocol_type.to_string());
+        note!(side, format!("simple_group.{case}"), (listed, described));
+        side.client.call(0, &delete(&simple, &topic, 0)).await;
+    }
+    let response = side.client.call(2, &DeleteGroupsRequest::default().with_groups_names(vec![simple])).await;
+    note!(side, "simple_group.delete", error(response.results[0].error_code));
     side.client.call(8, &commit(&id, &StrBytes::default(), -1, &topic, 5, None)).await;
     for case in ["good", "again"] {
         let response = side.client.call(2, &DeleteGroupsRequest::default().with_groups_names(vec![id.clone()])).await;

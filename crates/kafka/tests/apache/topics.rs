@@ -189,11 +189,13 @@ async fn described(side: &mut Side) {
         }
     }
     for (case, id) in [("known", id), ("unknown", Uuid::from_u128(77))] {
-        let asked = MetadataRequestTopic::default().with_name(None).with_topic_id(id);
-        let request = MetadataRequest::default().with_topics(Some(vec![asked]));
-        let it = side.client.call(12, &request).await.topics.remove(0);
-        let found = (error(it.error_code), it.name.map(|it| it.to_string()), it.partitions.len());
-        note!(side, format!("metadata.id.{case}"), found);
+        for (with, named) in [("", None), (".empty_name", Some(name("")))] {
+            let asked = MetadataRequestTopic::default().with_name(named).with_topic_id(id);
+            let request = MetadataRequest::default().with_topics(Some(vec![asked]));
+            let it = side.client.call(12, &request).await.topics.remove(0);
+            let found = (error(it.error_code), it.name.map(|it| it.to_string()), it.partitions.len());
+            note!(side, format!("metadata.id.{case}{with}"), found);
+        }
     }
     let none_asked = MetadataRequest::default().with_topics(Some(Vec::new()));
     let listed = side.client.call(9, &none_asked).await.topics.len();
