@@ -59,6 +59,26 @@ fn grpcio() {
     assert!(outcomes.values().all(|outcome| outcome == "ok"), "{outcomes:#?}");
 }
 
+/// Keys are Playhouse's own.
+#[test]
+#[ignore = "needs kcat, confluent-kafka, kafka-python and Kafka's tools"]
+fn sasl_plain() {
+    let directory = tempfile::tempdir().unwrap();
+    let key = |name: &str, rights: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_playhouse"));
+        let output = command.args(["key", "create", name]).args(rights).arg("--data").arg(directory.path()).output();
+        String::from_utf8(output.unwrap().stdout).unwrap().trim().to_owned()
+    };
+    let sends = key("sends", &["--topic", "keyed"]);
+    let reads = key("reads", &["--topic", "keyed", "--may", "read"]);
+    let admin = key("admin", &["--admin"]);
+    let builder = Playhouse::builder(env!("CARGO_BIN_EXE_playhouse")).data(directory.path());
+    let playhouse = builder.set("auth", "keys").start();
+    let jars = variable("PLAYHOUSE_TEST_KAFKA_JARS");
+    let outcomes = outcomes("sasl.py", &playhouse.kafka().to_string(), &[sends, reads, admin, jars]);
+    assert!(outcomes.values().all(|outcome| outcome == "ok"), "{outcomes:#?}");
+}
+
 /// Apache Kafka checks no values.
 #[test]
 #[ignore = "needs confluent-kafka and kafka-python"]

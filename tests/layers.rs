@@ -17,7 +17,8 @@ const ALLOWED: [(&str, &[&str]); 15] = [
     ("playhouse-connectors", &["playhouse-engine"]),
     ("playhouse-query", &["playhouse-engine", "playhouse-gate", "playhouse-log"]),
     ("playhouse-http", &["playhouse-gate", "playhouse-log", "playhouse-registry", "playhouse-schema"]),
-    ("playhouse-grpc", &["playhouse-gate"]),
+    // Connections within limits, and what doors count, are `http`'s.
+    ("playhouse-grpc", &["playhouse-gate", "playhouse-http"]),
     // A client of whatever brokers, so it knows neither gate nor log; bodies and connections within limits are `http`'s.
     ("playhouse-proxy", &["playhouse-client", "playhouse-http"]),
     ("playhouse-generate", &[]),

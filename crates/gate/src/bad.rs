@@ -28,8 +28,8 @@ const RAW_BYTES_MAX: usize = 4 << 20;
 const PAGE_BYTES: usize = 1 << 20;
 /// Looked through for one page of what a filter selects.
 const PAGES_MAX: usize = 64;
-/// By how much the clock of a row's receipt may be ahead of the log's.
-const CLOCK_SLACK_MS: i64 = 60_000;
+/// By how much the clock of a row's receipt may be ahead of the log's, or have gone back between a batch and its bad events.
+pub(crate) const CLOCK_SLACK_MS: i64 = 60_000;
 /// The batches of this topic are framed here, close to their 1 MB plus one event.
 const DECOMPRESSED_MAX: usize = 64 << 20;
 

@@ -11,8 +11,9 @@
 //! - `produce`: Kafka batches;
 //! - `check`: whether a value is one of its topic, by the topic's settings (`binding`) and schemas ([`SchemaSource`]);
 //! - [`BadEvents`]: what was rejected;
-//! - [`KeyRing`]: API keys; [`Rates`]: how much each caller may send. Doors ask them before they read a request.
+//! - [`KeyRing`]: API keys; [`Rates`]: how much each caller may send; [`Access`]: both, as doors ask before they read a request.
 
+mod access;
 mod bad;
 mod binding;
 mod budget;
@@ -28,12 +29,13 @@ mod rates;
 mod schemas;
 mod split;
 
+pub use access::{Access, Denied, Visitor};
 pub use bad::{BAD_EVENTS_TOPIC, BadEvent, BadEvents, BadFilter, BadStats, Groups, Selected, Stage};
 pub use binding::{ANY_SUBJECT, ON_INVALID_SETTING, OnInvalid, SUBJECT_SETTING, VALIDATION_SETTING, Validation};
 pub use fields::FieldError;
 pub use gate::{Counters, Gate, GateConfig, GateError, TopicRule, is_internal};
-pub use keys::{Key, KeyFile, KeyRing, KeysError, NewKey, Principal};
-pub use outcome::{EventResult, Origin, Outcome, Reason, RequestError, Status};
+pub use keys::{Auth, Grant, GrantError, Key, KeyFile, KeyRing, KeysError, NewKey, Principal, Right, Shown};
+pub use outcome::{EventResult, Origin, Outcome, Reason, RequestError, Share, Status};
 pub use playhouse_log::partition_of;
 pub use playhouse_registry::SCHEMAS_TOPIC;
 pub use produce::{ProduceError, Produced, Rejected, RejectedRecord};

@@ -6,7 +6,7 @@ use playhouse_log::batch::{BatchError, BatchHeader, Compression, Records, split_
 use playhouse_log::{AppendError, Appended, Partition};
 use playhouse_schema::Reason;
 
-use crate::bad::BadFrames;
+use crate::bad::{BadFrames, CLOCK_SLACK_MS};
 use crate::binding::OnInvalid;
 use crate::budget::Charge;
 use crate::check::{Check, Refusal, schema_header};
@@ -19,8 +19,6 @@ const USUAL_RATIO: usize = 8;
 const DECOMPRESSED_MAX: usize = 64 << 20;
 /// Other connections get their turn after that many bytes of records.
 const TURN_BYTES: usize = 256 << 10;
-/// How far the clock may have gone back between a batch and its bad events.
-const CLOCK_SLACK_MS: i64 = 60_000;
 
 /// Records of a rejected batch whose reasons are told; the rest is counted.
 const REJECTED_MAX: usize = 1000;

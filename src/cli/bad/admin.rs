@@ -23,6 +23,9 @@ pub struct AdminArgs {
     /// How long to wait for an answer
     #[arg(long, value_name = "SPAN", default_value = "60s", value_parser = playhouse_generate::parse_span)]
     timeout: Duration,
+    /// API key, where the door asks for one
+    #[arg(long, value_name = "KEY", env = "PLAYHOUSE_API_KEY", hide_env_values = true)]
+    api_key: Option<String>,
 }
 
 impl AdminArgs {
@@ -35,8 +38,13 @@ impl AdminArgs {
             .filter(|uri: &Uri| uri.scheme_str() == Some("http"))
             .with_context(|| format!("{root:?} is not the address of an admin door (like http://127.0.0.1:8080)"))?;
         let client: Client<HttpConnector, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+        let mut request = hyper::Request::get(uri);
+        if let Some(key) = &self.api_key {
+            request = request.header("authorization", format!("Bearer {key}"));
+        }
+        let request = request.body(Empty::new()).context("--api-key is none")?;
         let exchange = async {
-            let response = client.get(uri).await.map_err(|error| anyhow!("{}", cause(&error)))?;
+            let response = client.request(request).await.map_err(|error| anyhow!("{}", cause(&error)))?;
             let status = response.status();
             let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
             Ok((status, body.map_err(|error| anyhow!("{error}"))?.to_bytes()))

@@ -4,18 +4,19 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse};
 
-use super::{Request, SUPPORTED};
+use super::{Request, served};
+use crate::connection::Context;
 use crate::guard::Malformed;
 use crate::wire::{Call, Reply};
 
-pub(super) fn handle(mut request: Request) -> Result<Reply, Malformed> {
+pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, Malformed> {
     request.decode::<ApiVersionsRequest>()?;
     let advertise = |&(api, lowest, highest): &(ApiKey, i16, i16)| {
         // librdkafka before 2.7 takes a higher floor for a broker that cannot compress (KAFKA-18659).
         let lowest = if api == ApiKey::Produce { 0 } else { lowest };
         ApiVersion::default().with_api_key(api as i16).with_min_version(lowest).with_max_version(highest)
     };
-    let keys = SUPPORTED.iter().map(advertise).collect();
+    let keys = served(context).map(advertise).collect();
     request.call.now(&ApiVersionsResponse::default().with_api_keys(keys))
 }
 

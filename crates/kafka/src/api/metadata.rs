@@ -24,9 +24,18 @@ pub(super) async fn handle(context: &Context, mut request: Request) -> Result<Re
     // Version 0 knows no null: an empty list asks for all.
     let asked = body.topics.filter(|topics| version > 0 || !topics.is_empty());
     let topics = match asked {
-        None => log.topics().iter().map(|topic| describe(topic, broker)).collect(),
+        None => {
+            let topics = log.topics();
+            topics
+                .iter()
+                .filter(|topic| context.caller.sees(topic.name()))
+                .map(|topic| describe(topic, broker))
+                .collect()
+        }
         Some(asked) => {
-            let create = config.auto_create_topics && (version < 4 || body.allow_auto_topic_creation);
+            let create = config.auto_create_topics
+                && context.caller.is_admin()
+                && (version < 4 || body.allow_auto_topic_creation);
             let mut described = Vec::with_capacity(asked.len());
             for topic in asked {
                 described.push(match find(context, &topic, create).await? {
@@ -60,8 +69,12 @@ async fn find(
 ) -> Result<Result<Arc<Topic>, ResponseError>, Malformed> {
     let log = context.shared.gate.log();
     let Some(name) = &asked.name else {
-        return Ok(topic_by_id(log, asked.topic_id).ok_or(ResponseError::UnknownTopicId));
+        let found = topic_by_id(log, asked.topic_id).filter(|topic| context.caller.sees(topic.name()));
+        return Ok(found.ok_or(ResponseError::UnknownTopicId));
     };
+    if !context.caller.sees(name) {
+        return Ok(Err(ResponseError::TopicAuthorizationFailed));
+    }
     if let Some(topic) = log.topic(name) {
         return Ok(Ok(topic));
     }

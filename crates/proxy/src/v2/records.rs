@@ -1,10 +1,9 @@
 //! `GET /consumers/{group}/instances/{name}/records`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Query, State};
+use axum::extract::Query;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
@@ -12,10 +11,11 @@ use playhouse_http::LeasedBody;
 use serde::{Deserialize, Serialize};
 
 use super::consumers::{Named, enter, refused};
+use crate::caller::Served;
 use crate::consumers::{ReadLimits, TIMEOUT_MAX};
 use crate::error::ApiError;
 use crate::formats::{FormatError, Shown, encode_key, encode_value};
-use crate::{Proxy, media};
+use crate::media;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Wanted {
@@ -35,7 +35,7 @@ struct Record<'a> {
 
 /// What cannot be shown ends the answer; where it comes first, it is the answer, and says where to seek to get past it.
 pub(super) async fn read(
-    State(proxy): State<Arc<Proxy>>,
+    Served(proxy): Served,
     named: Named,
     wanted: Result<Query<Wanted>, axum::extract::rejection::QueryRejection>,
     headers: HeaderMap,
