@@ -45,6 +45,15 @@ fn event(door: &str, row: &str, more: &str) -> Vec<u8> {
     format!(r#"{{"id":"{door}:{row}","timestamp":"2025-08-31T12:00:00Z","type":"play","user":"u"{more}}}"#).into_bytes()
 }
 
+/// The default topic's, and a field whose references double at every level.
+fn schema() -> String {
+    let mut schema: Value = serde_json::from_str(include_str!("../config/multimedia_events.schema.json")).unwrap();
+    let again = json!({"items": {"$ref": "#/$defs/tree"}});
+    schema["$defs"] = json!({"tree": {"allOf": [again, again, {"type": "array"}]}});
+    schema["properties"]["tree"] = json!({"$ref": "#/$defs/tree"});
+    schema.to_string()
+}
+
 fn rows(door: &str) -> Vec<Row> {
     let mut rows = Vec::new();
     let mut row = |name: &'static str, more: &str, expected: Expected| {
@@ -82,6 +91,9 @@ fn rows(door: &str) -> Vec<Row> {
     row("nested", &nested(60), Ok(()));
     row("nested too deep", &nested(64), Err(("decode", "depth")));
     row("nested far too deep", &nested(100_000), Err(("decode", "depth")));
+    let tree = |levels: usize| format!(r#","tree":{}{}"#, "[".repeat(levels), "]".repeat(levels));
+    row("looked at often", &tree(6), Ok(()));
+    row("looked at too often", &tree(30), Err(("validate", "depth")));
     row("large", &format!(r#","metadata":{{"x":"{}"}}"#, "x".repeat(1 << 19)), Ok(()));
     row("too large", &format!(r#","metadata":{{"x":"{}"}}"#, "x".repeat(1 << 20)), Err(("decode", "size")));
     row(SEVERAL, r#","position_ms":-1,"watched_ms":"x","metadata":1"#, Err(("validate", "type")));
@@ -135,7 +147,10 @@ struct World {
 impl World {
     fn start() -> World {
         let directory = tempfile::tempdir().unwrap();
-        let playhouse = Playhouse::builder(env!("CARGO_BIN_EXE_playhouse")).data(directory.path()).start();
+        let file = directory.path().join("schema.json");
+        std::fs::write(&file, schema()).unwrap();
+        let builder = Playhouse::builder(env!("CARGO_BIN_EXE_playhouse")).data(directory.path().join("data"));
+        let playhouse = builder.set("schema", file.display()).start();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let positions = (0..4).map(|partition| (partition, 0)).collect();
         World { playhouse, runtime, cursor: String::new(), positions, _directory: directory }

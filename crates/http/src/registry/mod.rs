@@ -140,9 +140,11 @@ async fn guard(State((policy, auth)): State<(host::Policy, Auth)>, request: Requ
 
 /// Serializers look schemas up and compare them with what there is: that is a question, although it has a body.
 fn changes(request: &Request) -> bool {
-    let is_question =
-        |path: &str| path.starts_with("/compatibility/") || !path.trim_end_matches('/').ends_with("/versions");
-    !request.method().is_safe() && !(request.method() == Method::POST && is_question(request.uri().path()))
+    let path = request.uri().path();
+    match *request.method() {
+        Method::POST => !path.starts_with("/compatibility/") && path.trim_end_matches('/').ends_with("/versions"),
+        ref method => !method.is_safe(),
+    }
 }
 
 /// The first of our content types that the client takes, whatever weights it gives them.

@@ -86,7 +86,11 @@ fn resolve(
     } else {
         (log.topic(&topic.topic), ResponseError::UnknownTopicOrPartition)
     };
-    let found = context.caller.readable(found, &topic.topic, unknown);
+    let found = match found {
+        // An id that was good once: the client asks for the topic's new one.
+        None if by_id => Err(unknown),
+        found => context.caller.readable(found, &topic.topic, unknown),
+    };
     let partitions = topic.partitions.into_iter().map(|partition| WantedPartition {
         index: partition.partition,
         offset: partition.fetch_offset,
