@@ -80,6 +80,26 @@ fn grpcio() {
     assert!(outcomes.values().all(|outcome| outcome == "ok"), "{outcomes:#?}");
 }
 
+/// Keys are Playhouse's own.
+#[test]
+#[ignore = "needs kcat, confluent-kafka, kafka-python and Kafka's tools"]
+fn sasl_plain() {
+    let directory = tempfile::tempdir().unwrap();
+    let key = |name: &str, rights: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_playhouse"));
+        let output = command.args(["key", "create", name]).args(rights).arg("--data").arg(directory.path()).output();
+        String::from_utf8(output.unwrap().stdout).unwrap().trim().to_owned()
+    };
+    let sends = key("sends", &["--topic", "keyed"]);
+    let reads = key("reads", &["--topic", "keyed", "--may", "read"]);
+    let admin = key("admin", &["--admin"]);
+    let builder = Playhouse::builder(env!("CARGO_BIN_EXE_playhouse")).data(directory.path());
+    let playhouse = builder.set("auth", "keys").start();
+    let jars = variable("PLAYHOUSE_TEST_KAFKA_JARS");
+    let outcomes = outcomes(Client::Python("sasl.py"), &playhouse.kafka().to_string(), &[sends, reads, admin, jars]);
+    assert!(outcomes.values().all(|outcome| outcome == "ok"), "{outcomes:#?}");
+}
+
 /// Apache Kafka checks no values.
 #[test]
 #[ignore = "needs confluent-kafka and kafka-python"]
@@ -106,7 +126,7 @@ fn curl_and_the_rest_proxy_with_schemas() {
     let directory = tempfile::tempdir().unwrap();
     let playhouse = Playhouse::builder(env!("CARGO_BIN_EXE_playhouse")).data(directory.path()).start();
     let more = [playhouse.registry().to_string(), playhouse.kafka().to_string()];
-    let outcomes = outcomes("rest_proxy_schemas.py", &playhouse.rest_proxy().to_string(), &more);
+    let outcomes = outcomes(Client::Python("rest_proxy_schemas.py"), &playhouse.rest_proxy().to_string(), &more);
     assert!(outcomes.values().all(|outcome| outcome == "ok"), "{outcomes:#?}");
 }
 
@@ -127,7 +147,7 @@ fn confluents_serializers() {
     let directory = tempfile::tempdir().unwrap();
     let playhouse = Playhouse::builder(env!("CARGO_BIN_EXE_playhouse")).data(directory.path()).start();
     let registry = playhouse.registry().to_string();
-    let outcomes = outcomes("serializers.py", &playhouse.kafka().to_string(), &[registry]);
+    let outcomes = outcomes(Client::Python("serializers.py"), &playhouse.kafka().to_string(), &[registry]);
     assert!(outcomes.values().all(|outcome| outcome == "ok"), "{outcomes:#?}");
 }
 

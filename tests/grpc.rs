@@ -111,6 +111,55 @@ async fn refusals_say_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn doors_are_counted_alike() {
+    let (_directory, playhouse) = start();
+    let mut client = connect(&playhouse).await;
+    assert_eq!(send(&mut client, batch("", [event("a")])).await.unwrap().accepted, 1);
+    assert_eq!(send(&mut client, batch("nowhere", [event("a")])).await.unwrap_err().code(), Code::NotFound);
+    let (_sender, receiver) = tokio::sync::mpsc::channel::<SendRequest>(1);
+    let batches = futures::stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) });
+    let path = PathAndQuery::from_static("/playhouse.v1.Ingest/SendStream");
+    let codec = ProstCodec::<SendRequest, SendReply>::default();
+    client.ready().await.unwrap();
+    let _open = client.streaming(Request::new(batches), path, codec).await.unwrap();
+    tokio::task::block_in_place(|| counted(&playhouse));
+}
+
+fn counted(playhouse: &Playhouse) {
+    assert_eq!(http::post(playhouse.ingest(), "/events", &[], event("b").as_bytes()).unwrap().status, 200);
+    assert_eq!(http::post(playhouse.ingest(), "/events", &[], b"{}").unwrap().status, 422);
+    assert_eq!(http::get(playhouse.registry(), "/subjects").unwrap().status, 200);
+    assert_eq!(http::get(playhouse.registry(), "/subjects/none/versions").unwrap().status, 404);
+    let headers = [("Content-Type", "application/vnd.kafka.v2+json")];
+    let made = http::post(playhouse.rest_proxy(), "/consumers/group", &headers, br#"{"name":"one"}"#).unwrap();
+    assert_eq!(made.status, 200);
+    let metrics = http::get(playhouse.admin(), "/metrics").unwrap().text();
+    for line in [
+        r#"playhouse_requests_total{door="grpc",method="Send",status="OK"} 1"#,
+        r#"playhouse_requests_total{door="grpc",method="Send",status="NOT_FOUND"} 1"#,
+        r#"playhouse_requests_open{door="grpc"} 1"#,
+        r#"playhouse_connections{door="grpc"} 1"#,
+        r#"playhouse_requests_total{door="ingest",method="POST",status="200"} 1"#,
+        r#"playhouse_requests_total{door="ingest",method="POST",status="422"} 1"#,
+        r#"playhouse_requests_total{door="registry",method="GET",status="404"} 1"#,
+        r#"playhouse_requests_total{door="rest_proxy",method="POST",status="200"} 1"#,
+        r#"playhouse_request_seconds_count{door="registry"} 2"#,
+        "playhouse_rest_proxy_consumers 1",
+    ] {
+        assert!(metrics.lines().any(|it| it == line), "{line} is not in\n{metrics}");
+    }
+    let bytes = |metrics: &str| {
+        let value =
+            metrics.lines().find_map(|line| line.strip_prefix(r#"playhouse_bytes_total{door="grpc",direction="in"} "#));
+        value.unwrap().parse::<f64>().unwrap()
+    };
+    assert!(bytes(&metrics) > 100.0);
+    let status = playhouse.status();
+    assert_eq!((&status["doors"]["grpc"]["requests"], &status["doors"]["grpc"]["errors"]), (&json!(2), &json!(1)));
+    assert_eq!(status["rest_proxy"]["consumers"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_open_stream_does_not_delay_the_end() {
     let (_directory, playhouse) = start();
     let mut client = connect(&playhouse).await;

@@ -20,7 +20,8 @@ const ALLOWED: [(&str, &[&str]); 16] = [
         "playhouse-http",
         &["playhouse-gate", "playhouse-log", "playhouse-registry", "playhouse-repair", "playhouse-schema"],
     ),
-    ("playhouse-grpc", &["playhouse-gate"]),
+    // Connections within limits, and what doors count, are `http`'s.
+    ("playhouse-grpc", &["playhouse-gate", "playhouse-http"]),
     // A client of whatever brokers, so it knows neither gate nor log; bodies and connections within limits are `http`'s, and
     // data with schemas goes by the registry, which a broker has not.
     ("playhouse-proxy", &["playhouse-client", "playhouse-http", "playhouse-registry", "playhouse-schema"]),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use playhouse_client::{Client, Options};
+use playhouse_client::{Client, Credentials, Options};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Broker")]
@@ -15,13 +15,24 @@ pub struct BrokerArgs {
     /// How long to wait for an answer, and to try again where that may help
     #[arg(long, value_name = "SPAN", default_value = "30s", value_parser = playhouse_generate::parse_span)]
     timeout: Duration,
+    /// API key (SASL/PLAIN password), where the broker asks for one; better by the environment, which others do not see
+    #[arg(long, value_name = "KEY", env = "PLAYHOUSE_API_KEY", hide_env_values = true)]
+    api_key: Option<String>,
+    /// User that the key belongs to; Playhouse takes any
+    #[arg(long, value_name = "NAME", default_value = "playhouse", requires = "api_key")]
+    user: String,
 }
 
 impl BrokerArgs {
     pub async fn connect(&self) -> Result<Client> {
-        let options = Options { request_timeout: self.timeout, patience: self.timeout, ..Options::default() };
+        let credentials = self.api_key.clone().map(|password| Credentials { user: self.user.clone(), password });
+        let (request_timeout, patience) = (self.timeout, self.timeout);
+        let options = Options { request_timeout, patience, credentials, ..Options::default() };
         let client = Client::connect(&self.bootstrap, options).await;
-        client.with_context(|| format!("no broker at {} (--bootstrap HOST:PORT names another)", self.bootstrap))
+        client.with_context(|| {
+            let hint = if self.api_key.is_none() { "; --api-key, if it asks for one" } else { "" };
+            format!("no broker at {} (--bootstrap HOST:PORT names another{hint})", self.bootstrap)
+        })
     }
 }
 

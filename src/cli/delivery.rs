@@ -16,7 +16,7 @@ pub struct DeliveryArgs {
     topic: Option<String>,
 
     /// API key, where the door asks for one
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", env = "PLAYHOUSE_API_KEY", hide_env_values = true)]
     api_key: Option<String>,
 
     /// Events per second, at most

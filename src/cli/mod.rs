@@ -49,7 +49,7 @@ enum Command {
     /// List, show, count, fix, replay and drop bad events
     #[command(subcommand)]
     Bad(bad::Bad),
-    /// Make, list and revoke the API keys that the ingest door asks for (ingest.auth = "keys")
+    /// Make, list and revoke the API keys that the doors ask for (auth = "keys")
     #[command(subcommand)]
     Key(key::Key),
     /// Show the records of a topic as they arrive

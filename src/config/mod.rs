@@ -21,6 +21,7 @@ pub use units::show_size;
 pub struct Config {
     pub data: PathBuf,
     pub topic: String,
+    pub auth: Auth,
     pub schema: Resource,
     pub durability: playhouse_log::Durability,
     pub tables: Tables,
@@ -74,7 +75,6 @@ pub struct Ingest {
     pub origins: playhouse_http::ingest::Origins,
     pub idempotency_ttl: Duration,
     pub idempotency_keys_max: usize,
-    pub auth: IngestAuth,
     pub rates: playhouse_gate::RateLimits,
     pub connections_max: usize,
     pub header_timeout: Duration,
@@ -83,9 +83,9 @@ pub struct Ingest {
     pub body_time_max: Duration,
 }
 
-/// What a caller of the ingest door has to show.
+/// What callers have to show at the doors that can ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IngestAuth {
+pub enum Auth {
     None,
     Keys,
 }
@@ -203,12 +203,13 @@ impl Config {
     }
 
     fn from_settings(settings: Settings) -> Result<Config> {
-        let read = Reader(&settings);
+        let auth = settings.get("auth", text(auth))?;
+        let read = Reader { settings: &settings, asks: auth == Auth::Keys };
         settings.get("log", text(stores::log))?;
         settings.get("engine", text(stores::engine))?;
         let data: PathBuf = settings.get("data", text(not_empty))?.into();
-        let auth = settings.get("ingest.auth", text(ingest_auth))?;
         let config = Config {
+            auth,
             topic: settings.get("topic", text(topic_name))?,
             schema: read.resource("schema")?,
             durability: settings.get("durability", text(durability))?,
@@ -219,12 +220,11 @@ impl Config {
             geoip: read.resource("geoip")?,
             catalogue: read.resource("catalogue")?,
             ingest: Ingest {
-                door: read.door_asking("ingest", auth == IngestAuth::Keys)?,
+                door: read.asking_door("ingest")?,
                 trusted_proxies: read.number("ingest.trusted_proxies", 0, 100)?,
                 origins: settings.get("ingest.origins", text(playhouse_http::ingest::Origins::parse))?,
                 idempotency_ttl: read.duration("ingest.idempotency_ttl")?,
                 idempotency_keys_max: read.number("ingest.idempotency_keys_max", 1, 100_000_000)?,
-                auth,
                 rates: playhouse_gate::RateLimits {
                     requests_per_second: settings
                         .get("ingest.requests_per_second", text(unless("unlimited", units::count)))?,
@@ -240,7 +240,7 @@ impl Config {
             },
             kafka: read.kafka()?,
             grpc: Grpc {
-                door: read.door("grpc")?,
+                door: read.asking_door("grpc")?,
                 server: playhouse_grpc::GrpcConfig {
                     connections_max: read.number("grpc.connections_max", 1, 100_000)?,
                     streams_max: read.number("grpc.streams_max", 1, 100_000)?,
@@ -249,7 +249,7 @@ impl Config {
                 },
             },
             rest_proxy: RestProxy {
-                door: read.door("rest_proxy")?,
+                door: read.asking_door("rest_proxy")?,
                 server: playhouse_proxy::ProxyConfig {
                     connections_max: read.number("rest_proxy.connections_max", 1, 100_000)?,
                     request_bytes_max: read.size("rest_proxy.request_bytes_max")?,
@@ -258,10 +258,11 @@ impl Config {
                     consumers_max: read.number("rest_proxy.consumers_max", 1, 10_000)?,
                     consumer_idle_timeout: read.duration("rest_proxy.consumer_idle_timeout")?,
                     records_bytes_max: read.size("rest_proxy.records_bytes_max")?,
+                    ..playhouse_proxy::ProxyConfig::default()
                 },
             },
             registry: Registry {
-                door: read.door("registry")?,
+                door: read.asking_door("registry")?,
                 server: playhouse_registry::RegistryConfig {
                     limits: playhouse_schema::registry::Limits {
                         text_bytes: read.size("registry.schemas_memory")?,
@@ -272,7 +273,7 @@ impl Config {
             },
             postgres: read.door("postgres")?,
             redis: read.door("redis")?,
-            admin: read.door("admin")?,
+            admin: read.asking_door("admin")?,
             limits: Limits {
                 event_bytes: read.size("limits.event_bytes")?,
                 event_depth: read.number("limits.event_depth", 1, 1000)?,
@@ -382,11 +383,15 @@ impl Config {
 }
 
 /// Reads settings by type.
-struct Reader<'a>(&'a Settings);
+struct Reader<'a> {
+    settings: &'a Settings,
+    /// Whether the doors that can ask for a key do.
+    asks: bool,
+}
 
 impl Reader<'_> {
     fn resource(&self, key: &str) -> Result<Resource> {
-        let path = self.0.get(key, text(not_empty))?;
+        let path = self.settings.get(key, text(not_empty))?;
         Ok(if path == "builtin" { Resource::Builtin } else { Resource::File(path.into()) })
     }
 
@@ -395,7 +400,7 @@ impl Reader<'_> {
             Duration::ZERO => Err("has to be more than nothing".to_string()),
             duration => Ok(duration),
         };
-        self.0.get(key, text(positive))
+        self.settings.get(key, text(positive))
     }
 
     fn size<T: TryFrom<u64>>(&self, key: &str) -> Result<T> {
@@ -403,11 +408,11 @@ impl Reader<'_> {
             0 => Err("has to be more than nothing".to_string()),
             bytes => T::try_from(bytes).map_err(|_| "is too large for this machine".to_string()),
         };
-        self.0.get(key, text(positive))
+        self.settings.get(key, text(positive))
     }
 
     fn number<T: TryFrom<i64>>(&self, key: &str, least: i64, most: i64) -> Result<T> {
-        self.0.get(key, |value| {
+        self.settings.get(key, |value| {
             let number = match value {
                 Value::Integer(number) if (least..=most).contains(number) => T::try_from(*number).ok(),
                 _ => None,
@@ -417,14 +422,14 @@ impl Reader<'_> {
     }
 
     fn flag(&self, key: &str) -> Result<bool> {
-        self.0.get(key, |value| match value {
+        self.settings.get(key, |value| match value {
             Value::Flag(flag) => Ok(*flag),
             _ => Err("is not true or false".to_string()),
         })
     }
 
     fn kafka(&self) -> Result<Kafka> {
-        let rate = |key: &str| self.0.get(key, text(unless("unlimited", units::size)));
+        let rate = |key: &str| self.settings.get(key, text(unless("unlimited", units::size)));
         let groups = playhouse_kafka::GroupConfig {
             session_timeout_min: self.duration("kafka.session_timeout_min")?,
             session_timeout_max: self.duration("kafka.session_timeout_max")?,
@@ -449,19 +454,26 @@ impl Reader<'_> {
             pipeline_max: self.number("kafka.pipeline_max", 1, 10_000)?,
             idle_timeout: self.duration("kafka.idle_timeout")?,
             transfer_timeout: self.duration("kafka.transfer_timeout")?,
+            authentication_timeout: self.duration("kafka.authentication_timeout")?,
             auto_create_topics: self.flag("kafka.auto_create_topics")?,
             groups,
             ..playhouse_kafka::KafkaConfig::default()
         };
-        Ok(Kafka { door: self.door("kafka")?, server })
+        Ok(Kafka { door: self.asking_door("kafka")?, server })
     }
 
     fn door(&self, section: &str) -> Result<Door> {
-        self.door_asking(section, false)
+        let why = "this door asks for no password";
+        self.bound(section, false, why)
     }
 
     /// A door that asks who comes may be reached from anywhere.
-    fn door_asking(&self, section: &str, asks: bool) -> Result<Door> {
+    fn asking_door(&self, section: &str) -> Result<Door> {
+        let why = "this door asks for no key (auth = \"keys\" lets it ask)";
+        self.bound(section, self.asks, why)
+    }
+
+    fn bound(&self, section: &str, asks: bool, why: &str) -> Result<Door> {
         let exposed = asks || self.flag("allow_remote_without_authentication")?;
         let host = |host: &str| {
             let address: IpAddr = match host {
@@ -469,14 +481,14 @@ impl Reader<'_> {
                 _ => host.parse().map_err(|_| "is not an IP address".to_string())?,
             };
             if !address.is_loopback() && !exposed {
-                return Err("is reachable from other machines, and this door asks for no password: use 127.0.0.1, or set \
-                    allow_remote_without_authentication = true if everyone who can reach it may read and write everything \
-                    (the ingest door asks with ingest.auth = \"keys\")"
-                    .to_string());
+                return Err(format!(
+                    "is reachable from other machines, and {why}: use 127.0.0.1, or set \
+                     allow_remote_without_authentication = true if everyone who can reach it may read and write everything"
+                ));
             }
             Ok(address)
         };
-        let host = self.0.get(&format!("{section}.host"), text(host))?;
+        let host = self.settings.get(&format!("{section}.host"), text(host))?;
         Ok(Door { host, port: self.number(&format!("{section}.port"), 0, 65_535)? })
     }
 }
@@ -512,10 +524,10 @@ fn topic_name(name: &str) -> Result<String, String> {
     }
 }
 
-fn ingest_auth(text: &str) -> Result<IngestAuth, String> {
+fn auth(text: &str) -> Result<Auth, String> {
     match text {
-        "none" => Ok(IngestAuth::None),
-        "keys" => Ok(IngestAuth::Keys),
+        "none" => Ok(Auth::None),
+        "keys" => Ok(Auth::Keys),
         _ => Err("is neither \"none\" nor \"keys\"".to_string()),
     }
 }

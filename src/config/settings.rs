@@ -16,6 +16,8 @@ const DEFAULTS: &str = include_str!("../../config/playhouse.toml");
 const LATER: [&str; 2] = ["documents", "search"];
 /// In the environment, beside the settings: the file to read.
 pub const CONFIG_VARIABLE: &str = "PLAYHOUSE_CONFIG";
+/// What commands show to the doors; no setting.
+const API_KEY_VARIABLE: &str = "PLAYHOUSE_API_KEY";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
@@ -124,7 +126,10 @@ impl Settings {
         for (variable, text) in variables {
             if variable == "KAFKA_TOPIC" {
                 ours.insert(0, ("topic".to_string(), variable, text));
-            } else if let Some(name) = variable.strip_prefix("PLAYHOUSE_").filter(|_| variable != CONFIG_VARIABLE) {
+            } else if let Some(name) = variable
+                .strip_prefix("PLAYHOUSE_")
+                .filter(|_| ![CONFIG_VARIABLE, API_KEY_VARIABLE].contains(&variable.as_str()))
+            {
                 ours.push((name.to_ascii_lowercase().replace("__", "."), variable, text));
             }
         }

@@ -130,6 +130,13 @@ fn remote_doors_have_to_be_asked_for_in_so_many_words() {
     );
     let config = file("allow_remote_without_authentication = true\n[admin]\nhost = \"0.0.0.0\"\n").unwrap();
     assert_eq!(config.admin.address().to_string(), "0.0.0.0:8080");
+    let config = file("auth = \"keys\"\n[admin]\nhost = \"0.0.0.0\"\n[kafka]\nhost = \"0.0.0.0\"\n").unwrap();
+    assert_eq!(config.auth, Auth::Keys);
+    assert!(refused.contains("auth = \"keys\""), "{refused}");
+    for never in ["postgres", "redis"] {
+        let refused = complaint(file(&format!("auth = \"keys\"\n[{never}]\nhost = \"0.0.0.0\"\n")));
+        assert!(refused.contains("no password") && !refused.contains("auth = "), "{refused}");
+    }
     assert_eq!(file("[admin]\nhost = \"::1\"\n").unwrap().admin.address().to_string(), "[::1]:8080");
 }
 

@@ -6,24 +6,26 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use playhouse_engine::Engine;
-use playhouse_gate::Gate;
-use playhouse_grpc::GrpcConfig;
+use playhouse_gate::{Access, Auth, Gate};
+use playhouse_grpc::{Arrival, GrpcConfig};
 use playhouse_http::admin::{self, AdminDoor, Readiness};
-use playhouse_http::ingest::{self, Auth, IdempotencyConfig, IngestConfig, IngestDoor};
+use playhouse_http::ingest::{self, IdempotencyConfig, IngestConfig, IngestDoor};
 use playhouse_http::registry::{self, RegistryDoor};
 use playhouse_http::{BodyLimits, ByteBudget, ServeOptions};
 use playhouse_kafka::{KafkaConfig, KafkaServer};
 use playhouse_log::TimestampType;
+use playhouse_proxy::{ProxyConfig, ProxyMetrics};
 use playhouse_query::{BoxError, CacheReader, Catalog, PgConfig, PgServer, RedisConfig, RedisServer};
 use playhouse_registry::Registry;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::counted::{Counted, DoorTraffic};
 use super::data::DataDirectory;
 use super::lake::LakeWithTail;
 use super::stores::{LakeStream, Stores};
-use crate::config::{Config, Door, IngestAuth};
+use crate::config::{self, Config, Door};
 
 /// What the doors open onto.
 pub struct House<'a> {
@@ -64,8 +66,19 @@ impl Listeners {
     }
 
     pub async fn serve(self, house: &House<'_>, stop: &CancellationToken) -> Result<Doors> {
-        let mut doors = Doors { tasks: JoinSet::new(), lines: Vec::new(), readiness: Readiness::new(NAMES) };
+        let mut doors = Opening { tasks: JoinSet::new(), lines: Vec::new(), readiness: Readiness::new(NAMES) };
         let config = house.config;
+        let proxy_metrics = Arc::<ProxyMetrics>::default();
+        let traffic = DoorTraffic { rest_proxy: proxy_metrics.traffic.clone(), ..DoorTraffic::default() };
+        let auth = match config.auth {
+            config::Auth::None => Auth::None,
+            config::Auth::Keys => {
+                let ring = super::keys::open(house.data.path()).await?;
+                doors.tasks.spawn(super::keys::follow(ring.clone(), stop.clone()));
+                Auth::Keys(ring)
+            }
+        };
+        let access = Arc::new(Access::new(auth.clone(), &config.ingest.rates));
 
         let address = self.ingest.local_addr()?;
         let limits = BodyLimits {
@@ -85,20 +98,14 @@ impl Listeners {
                 keys_max: config.ingest.idempotency_keys_max,
                 ..IdempotencyConfig::default()
             },
-            auth: match config.ingest.auth {
-                IngestAuth::None => Auth::None,
-                IngestAuth::Keys => Auth::Keys(super::keys::open(house.data.path()).await?),
-            },
-            rates: config.ingest.rates.clone(),
+            access: access.clone(),
         };
-        if let Auth::Keys(ring) = &ingest_config.auth {
-            doors.tasks.spawn(super::keys::follow(ring.clone(), stop.clone()));
-        }
         let gate = house.gate.clone();
         let ingest = tokio::task::spawn_blocking(move || IngestDoor::new(gate, ingest_config, budget)).await??;
         let options = ServeOptions {
             header_timeout: config.ingest.header_timeout,
             connections_max: config.ingest.connections_max,
+            traffic: traffic.ingest.clone(),
             ..ServeOptions::default()
         };
         let router = ingest::router(ingest.clone());
@@ -108,7 +115,8 @@ impl Listeners {
         let kafka_address = self.kafka.local_addr()?;
         let new_topic = super::new_topic(config, TimestampType::CreateTime);
         let pipeline_topics = house.pipeline_topics.clone();
-        let kafka_config = KafkaConfig { new_topic, pipeline_topics, ..config.kafka.server.clone() };
+        let kafka_config =
+            KafkaConfig { new_topic, pipeline_topics, auth: auth.clone(), ..config.kafka.server.clone() };
         let gate = house.gate.clone();
         let kafka = tokio::task::spawn_blocking(move || KafkaServer::new(gate, kafka_config)).await??;
         let kafka_metrics = kafka.metrics();
@@ -122,7 +130,18 @@ impl Listeners {
 
         let address = self.grpc.local_addr()?;
         let in_flight_bytes = config.limits.in_flight_bytes;
-        let grpc_config = GrpcConfig { in_flight_bytes, ..config.grpc.server.clone() };
+        let grpc_config = GrpcConfig {
+            in_flight_bytes,
+            arrival: Arrival {
+                patience: config.ingest.body_patience,
+                bytes_per_second_min: config.ingest.body_bytes_per_second_min,
+                time_max: config.ingest.body_time_max,
+                ..Arrival::default()
+            },
+            access,
+            traffic: traffic.grpc.clone(),
+            ..config.grpc.server.clone()
+        };
         let grpc = playhouse_grpc::serve(self.grpc, house.gate.clone(), grpc_config, stop.clone());
         doors.tasks.spawn(async move {
             if let Err(error) = grpc.await {
@@ -133,14 +152,21 @@ impl Listeners {
 
         let address = self.registry.local_addr()?;
         let cluster_id = house.gate.log().id().to_string();
-        let router = registry::router(RegistryDoor::new(house.registry.clone(), cluster_id, limits), address);
-        doors.tasks.spawn(playhouse_http::serve(self.registry, router, ServeOptions::default(), stop.clone()));
+        let door = RegistryDoor::new(house.registry.clone(), cluster_id, limits, auth.clone());
+        let options = ServeOptions { traffic: traffic.registry.clone(), ..ServeOptions::default() };
+        let router = registry::router(door, address);
+        doors.tasks.spawn(playhouse_http::serve(self.registry, router, options, stop.clone()));
         doors.opened("registry", format!("http://{address}"), "Confluent Schema Registry API");
 
         let address = self.rest_proxy.local_addr()?;
         let brokers = reachable(kafka_address).to_string();
-        let (registry, server) = (house.registry.clone(), config.rest_proxy.server.clone());
-        let proxy = playhouse_proxy::serve(self.rest_proxy, brokers, registry, server, stop.clone());
+        let proxy_config = ProxyConfig {
+            asks_for_credentials: config.auth == config::Auth::Keys,
+            metrics: proxy_metrics.clone(),
+            ..config.rest_proxy.server.clone()
+        };
+        let registry = house.registry.clone();
+        let proxy = playhouse_proxy::serve(self.rest_proxy, brokers, registry, proxy_config, stop.clone());
         doors.tasks.spawn(async move {
             if let Err(error) = proxy.await {
                 tracing::error!("the REST proxy failed: {error}");
@@ -166,16 +192,19 @@ impl Listeners {
         }
 
         let address = self.admin.local_addr()?;
+        let counted = Counted { ingest, kafka: kafka_metrics, proxy: proxy_metrics, traffic: traffic.clone() };
         let admin = AdminDoor {
             readiness: doors.readiness.clone(),
-            metrics: super::metrics::source(house, ingest, kafka_metrics.clone()),
-            status: super::status::source(house, kafka_metrics),
+            metrics: super::metrics::source(house, counted.clone()),
+            status: super::status::source(house, counted.clone()),
             gate: house.gate.clone(),
+            auth,
         };
         let router = admin::router(admin, address);
-        doors.tasks.spawn(playhouse_http::serve(self.admin, router, ServeOptions::default(), stop.clone()));
+        let options = ServeOptions { traffic: traffic.admin, ..ServeOptions::default() };
+        doors.tasks.spawn(playhouse_http::serve(self.admin, router, options, stop.clone()));
         doors.opened("admin", format!("http://{address}/"), "status, health, metrics, API");
-        Ok(doors)
+        Ok(Doors { opened: doors, counted })
     }
 }
 
@@ -184,34 +213,46 @@ const NAMES: [&str; 8] = ["ingest", "kafka", "grpc", "registry", "rest_proxy", "
 const QUERY_MEMORY_BYTES: usize = 128 << 20;
 const BAD_ROWS_PER_PAGE: usize = 1_000;
 
-/// The doors that are open, and the tasks behind them.
+/// The doors that are open, and what they count.
 pub struct Doors {
+    opened: Opening,
+    counted: Counted,
+}
+
+/// Tasks behind doors, and what is said of each.
+struct Opening {
     tasks: JoinSet<()>,
     lines: Vec<(&'static str, String, &'static str)>,
     readiness: Readiness,
 }
 
-impl Doors {
+impl Opening {
     fn opened(&mut self, name: &'static str, address: String, about: &'static str) {
         self.readiness.open(name);
         self.lines.push((name, address, about));
     }
+}
+
+impl Doors {
+    pub fn counted(&self) -> Counted {
+        self.counted.clone()
+    }
 
     pub fn print(&self, took: Duration) {
         println!("Playhouse is up after {} ms.", took.as_millis());
-        let width = self.lines.iter().map(|(_, address, _)| address.len()).max().unwrap_or(0);
-        for (name, address, about) in &self.lines {
+        let width = self.opened.lines.iter().map(|(_, address, _)| address.len()).max().unwrap_or(0);
+        for (name, address, about) in &self.opened.lines {
             println!("  {name:<10} {address:<width$}  {about}");
         }
     }
 
     /// Not ready from now on.
     pub fn close(&self) {
-        self.readiness.close();
+        self.opened.readiness.close();
     }
 
     pub async fn wait(mut self) {
-        while let Some(ended) = self.tasks.join_next().await {
+        while let Some(ended) = self.opened.tasks.join_next().await {
             if let Err(error) = ended {
                 tracing::error!("a door failed: {error}");
             }

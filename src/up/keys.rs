@@ -16,7 +16,7 @@ pub async fn open(data: &Path) -> Result<Arc<KeyRing>> {
     let file = KeyFile::new(Arc::new(RealDisk), data);
     let ring = tokio::task::spawn_blocking(move || KeyRing::open(file)).await??;
     if ring.is_empty() {
-        tracing::warn!("the ingest door asks for API keys, and there is none: make one with `playhouse key create`");
+        tracing::warn!("the doors ask for API keys, and there is none: make one with `playhouse key create`");
     }
     Ok(Arc::new(ring))
 }

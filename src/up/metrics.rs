@@ -4,20 +4,15 @@ use std::sync::Arc;
 
 use playhouse_engine::sink::SinkState;
 use playhouse_http::admin::Metric;
-use playhouse_http::ingest::IngestDoor;
 use playhouse_kafka::{LATENCY_BOUNDS, Metrics};
 
+use super::counted::{Counted, DoorTraffic};
 use super::doors::House;
 
-pub fn source(
-    house: &House<'_>,
-    ingest: Arc<IngestDoor>,
-    kafka: Arc<Metrics>,
-) -> Arc<dyn Fn() -> Vec<Metric> + Send + Sync> {
+pub fn source(house: &House<'_>, counted: Counted) -> Arc<dyn Fn() -> Vec<Metric> + Send + Sync> {
     let (gate, engine, registry) = (house.gate.clone(), house.engine.clone(), house.registry.clone());
     Arc::new(move || {
         let counters = gate.counters();
-        let requests = ingest.counters();
         let schemas = registry.snapshot();
         let status = engine.status();
         let bad = gate.bad_events().usage();
@@ -41,7 +36,8 @@ pub fn source(
             groups = groups.labelled([("view", view.name.as_str())], view.groups as f64);
             state = state.labelled([("view", view.name.as_str())], view.state_bytes as f64);
         }
-        let mut all = kafka_metrics(&kafka);
+        let mut all = kafka_metrics(&counted.kafka);
+        all.extend(door_metrics(&counted.traffic));
         all.extend([
             Metric::counter("playhouse_events_accepted_total", "Events appended to the log.")
                 .value(counters.accepted as f64),
@@ -50,16 +46,13 @@ pub fn source(
                 .value(counters.accepted_bytes as f64),
             Metric::gauge("playhouse_in_flight_bytes", "Requests between arrival and durable append.")
                 .value(counters.in_flight_bytes as f64),
-            Metric::counter("playhouse_ingest_requests_total", "Requests to the ingest door, by outcome.")
-                .labelled([("outcome", "answered")], requests.answered as f64)
-                .labelled([("outcome", "refused")], requests.refused as f64)
-                .labelled([("outcome", "busy")], requests.busy as f64)
-                .labelled([("outcome", "failed")], requests.failed as f64),
             Metric::counter(
                 "playhouse_ingest_replayed_total",
                 "Requests answered with the first answer of their idempotency key.",
             )
-            .value(requests.replayed as f64),
+            .value(counted.ingest.replays() as f64),
+            Metric::gauge("playhouse_rest_proxy_consumers", "Consumer instances of the REST proxy.")
+                .value(counted.proxy.consumers() as f64),
             Metric::gauge("playhouse_bad_events_bytes", "Bad events on disk.").value(bad.bytes as f64),
             Metric::gauge("playhouse_bad_events_quota_bytes", "What bad events may take on disk.")
                 .value(bad.bytes_max as f64),
@@ -103,6 +96,62 @@ pub fn source(
     })
 }
 
+/// The doors that stand on HTTP; the Kafka door counts by its own APIs.
+fn door_metrics(traffic: &DoorTraffic) -> Vec<Metric> {
+    let mut requests =
+        Metric::counter("playhouse_requests_total", "Requests to a door (gRPC: calls), by method and status.");
+    let mut open =
+        Metric::gauge("playhouse_requests_open", "Requests not yet answered, and open gRPC streams, by door.");
+    let mut connections = Metric::gauge("playhouse_connections", "Open connections, by door.");
+    let mut accepted = Metric::counter("playhouse_connections_total", "Connections since the start, by door.");
+    let mut bytes = Metric::counter("playhouse_bytes_total", "Bytes of connections, by door.");
+    let mut latency = Metric::histogram(
+        "playhouse_request_seconds",
+        "From the head of a request to its outcome, waits for body and disk included, by door.",
+    );
+    for (door, traffic) in traffic.by_door() {
+        let snapshot = traffic.snapshot();
+        for (method, status, count) in snapshot.requests {
+            let status = status_name(door, status);
+            requests = requests.labelled([("door", door), ("method", method), ("status", &status)], count as f64);
+        }
+        open = open.labelled([("door", door)], snapshot.requests_open as f64);
+        connections = connections.labelled([("door", door)], snapshot.connections_open as f64);
+        accepted = accepted.labelled([("door", door)], snapshot.connections as f64);
+        bytes = bytes
+            .labelled([("door", door), ("direction", "in")], snapshot.bytes_in as f64)
+            .labelled([("door", door), ("direction", "out")], snapshot.bytes_out as f64);
+        let bounds = playhouse_http::LATENCY_BOUNDS.map(|bound| bound.as_secs_f64());
+        latency = latency.observed([("door", door)], &bounds, &snapshot.within, snapshot.latency.as_secs_f64());
+    }
+    vec![requests, open, connections, accepted, bytes, latency]
+}
+
+/// gRPC's codes have names (`google/rpc/code.proto`).
+fn status_name(door: &str, status: u16) -> String {
+    const CODES: [&str; 17] = [
+        "OK",
+        "CANCELLED",
+        "UNKNOWN",
+        "INVALID_ARGUMENT",
+        "DEADLINE_EXCEEDED",
+        "NOT_FOUND",
+        "ALREADY_EXISTS",
+        "PERMISSION_DENIED",
+        "RESOURCE_EXHAUSTED",
+        "FAILED_PRECONDITION",
+        "ABORTED",
+        "OUT_OF_RANGE",
+        "UNIMPLEMENTED",
+        "INTERNAL",
+        "UNAVAILABLE",
+        "DATA_LOSS",
+        "UNAUTHENTICATED",
+    ];
+    let code = CODES.get(usize::from(status)).filter(|_| door == "grpc");
+    code.map_or_else(|| status.to_string(), |code| code.to_string())
+}
+
 fn kafka_metrics(metrics: &Metrics) -> Vec<Metric> {
     let mut requests = Metric::counter("playhouse_kafka_requests_total", "Requests to the Kafka door, by API.");
     let mut errors =
@@ -135,6 +184,8 @@ fn kafka_metrics(metrics: &Metrics) -> Vec<Metric> {
             .labelled([("outcome", "refused")], door.connections_refused as f64),
         Metric::counter("playhouse_kafka_malformed_total", "Requests outside the Kafka protocol.")
             .value(door.malformed as f64),
+        Metric::counter("playhouse_kafka_authentications_failed_total", "Kafka clients that showed no good API key.")
+            .value(door.authentications_failed as f64),
         Metric::counter("playhouse_kafka_throttled_seconds_total", "Time Kafka clients were told to wait.")
             .value(door.throttled.as_secs_f64()),
     ]

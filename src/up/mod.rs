@@ -4,6 +4,7 @@
 //! can fail does so before the first event is taken. The order of a stop is the reverse: doors close, the engine
 //! finishes its epoch and writes a checkpoint, sinks commit, the log is synced.
 
+mod counted;
 mod data;
 mod demo;
 mod doors;
@@ -116,7 +117,7 @@ pub async fn run(args: Args) -> Result<()> {
         background.spawn(demo::run(gate.clone(), config.topic.clone(), args.demo_rate, stop.clone()));
     }
     if !args.quiet {
-        background.spawn(status::show(gate.clone(), engine.clone(), stop.clone()));
+        background.spawn(status::show(gate.clone(), engine.clone(), doors.counted(), stop.clone()));
     }
     signals.next().await;
     // A second signal does not wait.

@@ -11,12 +11,13 @@ use playhouse_gate::{BadEventsUsage, Counters, Gate};
 use playhouse_kafka::Metrics;
 use tokio_util::sync::CancellationToken;
 
+use super::counted::{Counted, DoorTraffic};
 use super::doors::House;
 
 const TERMINAL_INTERVAL: Duration = Duration::from_secs(1);
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
-pub fn source(house: &House<'_>, kafka: Arc<Metrics>) -> Arc<dyn Fn() -> serde_json::Value + Send + Sync> {
+pub fn source(house: &House<'_>, counted: Counted) -> Arc<dyn Fn() -> serde_json::Value + Send + Sync> {
     let (gate, engine, registry) = (house.gate.clone(), house.engine.clone(), house.registry.clone());
     Arc::new(move || {
         let counters = gate.counters();
@@ -30,7 +31,9 @@ pub fn source(house: &House<'_>, kafka: Arc<Metrics>) -> Arc<dyn Fn() -> serde_j
             },
             "bad_events": bad_events(gate.bad_events().usage()),
             "log": { "id": gate.log().id(), "bytes": gate.log().size_bytes() },
-            "kafka": kafka_status(&kafka),
+            "kafka": kafka_status(&counted.kafka),
+            "doors": doors_status(&counted.traffic),
+            "rest_proxy": { "consumers": counted.proxy.consumers() },
             "registry": {
                 "subjects": schemas.subject_count(),
                 "schemas": schemas.schema_count(),
@@ -51,6 +54,26 @@ fn bad_events(usage: BadEventsUsage) -> serde_json::Value {
     })
 }
 
+/// The doors that stand on HTTP.
+fn doors_status(traffic: &DoorTraffic) -> serde_json::Value {
+    let doors = traffic.by_door().map(|(door, traffic)| {
+        let snapshot = traffic.snapshot();
+        let count = |of: &dyn Fn(u16) -> bool| -> u64 {
+            snapshot.requests.iter().filter(|(_, status, _)| of(*status)).map(|(_, _, count)| count).sum()
+        };
+        let counts = serde_json::json!({
+            "connections": snapshot.connections_open,
+            "requests": count(&|_| true),
+            "errors": count(&|status| is_error(door, status)),
+            "requests_open": snapshot.requests_open,
+            "bytes_in": snapshot.bytes_in,
+            "bytes_out": snapshot.bytes_out,
+        });
+        (door.to_owned(), counts)
+    });
+    doors.into_iter().collect::<serde_json::Map<_, _>>().into()
+}
+
 fn kafka_status(metrics: &Metrics) -> serde_json::Value {
     let door = metrics.door();
     let apis = metrics.apis().into_iter().map(|it| {
@@ -69,24 +92,58 @@ fn kafka_status(metrics: &Metrics) -> serde_json::Value {
         "connections_refused": door.connections_refused,
         "malformed": door.malformed,
         "throttled_ms": door.throttled.as_millis() as u64,
+        "authentications_failed": door.authentications_failed,
         "apis": apis.collect::<serde_json::Map<_, _>>(),
     })
 }
 
-pub async fn show(gate: Arc<Gate>, engine: Arc<Engine>, stop: CancellationToken) {
+/// All doors together: open connections, requests and errors told.
+#[derive(Debug, Clone, Copy, Default)]
+struct Doors {
+    connections: u64,
+    requests: u64,
+    errors: u64,
+}
+
+impl Doors {
+    fn of(counted: &Counted) -> Doors {
+        let kafka = counted.kafka.apis();
+        let mut doors = Doors {
+            connections: counted.kafka.door().connections_open,
+            requests: kafka.iter().map(|api| api.requests).sum(),
+            errors: kafka.iter().map(|api| api.errors).sum(),
+        };
+        for (door, traffic) in counted.traffic.by_door() {
+            let snapshot = traffic.snapshot();
+            doors.connections += snapshot.connections_open;
+            for (_, status, count) in snapshot.requests {
+                doors.requests += count;
+                doors.errors += if is_error(door, status) { count } else { 0 };
+            }
+        }
+        doors
+    }
+}
+
+fn is_error(door: &str, status: u16) -> bool {
+    if door == "grpc" { status != 0 } else { status >= 400 }
+}
+
+pub async fn show(gate: Arc<Gate>, engine: Arc<Engine>, counted: Counted, stop: CancellationToken) {
     let terminal = std::io::stdout().is_terminal();
     let mut shown = 0;
-    let mut last = (Instant::now(), gate.counters());
+    let now = || (Instant::now(), gate.counters(), Doors::of(&counted));
+    let mut last = now();
     loop {
         tokio::select! {
             () = tokio::time::sleep(if terminal { TERMINAL_INTERVAL } else { LINE_INTERVAL }) => {}
             () = stop.cancelled() => return,
         }
-        let now = (Instant::now(), gate.counters());
+        let now = now();
         let status = engine.status();
         let rate = rates(&last, &now);
         last = now;
-        let text = if terminal { block(&rate, &last.1, &status) } else { line(&rate, &last.1, &status) };
+        let text = if terminal { block(&rate, &last, &status) } else { line(&rate, &last, &status) };
         let mut out = std::io::stdout().lock();
         // A closed terminal is no reason to stop serving.
         let _ = if terminal && shown > 0 { write!(out, "\x1b[{shown}A\x1b[J{text}") } else { write!(out, "{text}") };
@@ -98,21 +155,30 @@ pub async fn show(gate: Arc<Gate>, engine: Arc<Engine>, stop: CancellationToken)
 struct Rate {
     accepted: f64,
     rejected: f64,
+    requests: f64,
 }
 
-fn rates(last: &(Instant, Counters), now: &(Instant, Counters)) -> Rate {
+type Seen = (Instant, Counters, Doors);
+
+fn rates(last: &Seen, now: &Seen) -> Rate {
     let seconds = now.0.duration_since(last.0).as_secs_f64().max(0.001);
     let per_second = |now: u64, last: u64| now.saturating_sub(last) as f64 / seconds;
     Rate {
         accepted: per_second(now.1.accepted, last.1.accepted),
         rejected: per_second(now.1.rejected, last.1.rejected),
+        requests: per_second(now.2.requests, last.2.requests),
     }
 }
 
-fn block(rate: &Rate, counters: &Counters, status: &EngineStatus) -> String {
+fn block(rate: &Rate, (_, counters, doors): &Seen, status: &EngineStatus) -> String {
     let mut text = format!(
         "\n  events     {:>10.0}/s   {} accepted   {} rejected ({:.0}/s)   {} duplicates   {} late\n",
         rate.accepted, counters.accepted, counters.rejected, rate.rejected, status.duplicates, status.late
+    );
+    let _ = writeln!(
+        text,
+        "  doors      {:>10.0} requests/s   {} connections   {} errors",
+        rate.requests, doors.connections, doors.errors
     );
     let _ = writeln!(text, "  freshness  p50 {} ms   p99 {} ms", status.freshness.p50_ms, status.freshness.p99_ms);
     let _ = writeln!(text, "  engine     lag {}   epoch {}", status.lag, status.epoch);
@@ -126,12 +192,16 @@ fn block(rate: &Rate, counters: &Counters, status: &EngineStatus) -> String {
     text
 }
 
-fn line(rate: &Rate, counters: &Counters, status: &EngineStatus) -> String {
+fn line(rate: &Rate, (_, counters, doors): &Seen, status: &EngineStatus) -> String {
     let mut text = format!(
-        "{:.0} events/s, {} accepted, {} rejected, freshness p50 {} ms p99 {} ms, lag: engine {}",
+        "{:.0} events/s, {} accepted, {} rejected, {:.0} requests/s, {} connections, {} errors, freshness p50 {} ms p99 {} ms, \
+         lag: engine {}",
         rate.accepted,
         counters.accepted,
         counters.rejected,
+        rate.requests,
+        doors.connections,
+        doors.errors,
         status.freshness.p50_ms,
         status.freshness.p99_ms,
         status.lag

@@ -87,6 +87,34 @@ def _():
     equal(refused(lambda: stub.Send(large, timeout=20)), grpc.StatusCode.OUT_OF_RANGE)
 
 
+@check("a deadline")
+def _():
+    many = ingest_pb2.SendRequest(events=[event(f"late-{n}") for n in range(20000)])
+    equal(refused(lambda: stub.Send(many, timeout=0.001)), grpc.StatusCode.DEADLINE_EXCEEDED)
+    equal(stub.Send(ingest_pb2.SendRequest(events=[event("after")]), timeout=20).accepted, 1)
+
+
+@check("bytes that are no message")
+def _():
+    raw = channel.unary_unary(f"/{SERVICE}/Send", request_serializer=bytes, response_deserializer=bytes)
+    equal(refused(lambda: raw(b"\xff" * 11, timeout=20)), grpc.StatusCode.INTERNAL)
+    squeezed = lambda: stub.Send(  # noqa: E731
+        ingest_pb2.SendRequest(events=[event("squeezed")]), timeout=20, compression=grpc.Compression.Gzip
+    )
+    equal(refused(squeezed), grpc.StatusCode.UNIMPLEMENTED)
+
+
+@check("who reads no answer")
+def _():
+    """Its stream is not taken further; others go on; it ends when its reader leaves."""
+    many = [event(f"unread-{n}") for n in range(2000)]
+    unread = stub.SendStream((ingest_pb2.SendRequest(events=many) for _ in range(200)), timeout=60)
+    for n in range(50):
+        equal(stub.Send(ingest_pb2.SendRequest(events=[event(f"meanwhile-{n}")]), timeout=20).accepted, 1)
+    unread.cancel()
+    equal(stub.Send(ingest_pb2.SendRequest(events=[event("then")]), timeout=20).accepted, 1)
+
+
 @check("reflection")
 def _():
     database = ProtoReflectionDescriptorDatabase(channel)

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::connection::{Connection, Versions};
 use crate::error::check;
-use crate::{Error, text};
+use crate::{Credentials, Error, text};
 
 const PORT: u16 = 9092;
 pub(crate) const PAUSE: Duration = Duration::from_millis(100);
@@ -25,6 +25,8 @@ pub struct Options {
     pub request_timeout: Duration,
     /// How long to keep trying where that may help.
     pub patience: Duration,
+    /// For brokers that ask who comes.
+    pub credentials: Option<Credentials>,
 }
 
 impl Default for Options {
@@ -33,6 +35,7 @@ impl Default for Options {
             client_id: "playhouse-cli".to_owned(),
             request_timeout: Duration::from_secs(30),
             patience: Duration::from_secs(30),
+            credentials: None,
         }
     }
 }
@@ -196,7 +199,7 @@ impl Client {
 
     async fn connection(&mut self, address: &str) -> Result<&mut Connection, Error> {
         if !self.connections.contains_key(address) {
-            let opened = Connection::open(address, &self.options.client_id, self.options.request_timeout).await?;
+            let opened = Connection::open(address, &self.options).await?;
             self.connections.insert(address.to_owned(), opened);
         }
         Ok(self.connections.get_mut(address).expect("it was just inserted"))

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, RequestHeader, ResponseHeader};
+use kafka_protocol::messages::{
+    ApiKey, ApiVersionsRequest, RequestHeader, ResponseHeader, SaslAuthenticateRequest, SaslHandshakeRequest,
+};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::Error;
-use crate::text;
+use crate::error::check;
+use crate::{Credentials, Error, Options, text};
 
 /// A larger answer is taken for garbage.
 const RESPONSE_BYTES_MAX: usize = 512 << 20;
@@ -32,7 +34,8 @@ pub(crate) struct Connection {
 pub(crate) type Versions = (i16, i16);
 
 impl Connection {
-    pub(crate) async fn open(address: &str, client_id: &str, patience: Duration) -> Result<Connection, Error> {
+    pub(crate) async fn open(address: &str, options: &Options) -> Result<Connection, Error> {
+        let patience = options.request_timeout;
         let stream = timeout(patience, TcpStream::connect(address))
             .await
             .map_err(|_| Error::Timeout { address: address.to_owned(), after: patience })?
@@ -41,14 +44,27 @@ impl Connection {
         let mut connection = Connection {
             address: address.to_owned(),
             stream,
-            client_id: client_id.to_owned(),
+            client_id: options.client_id.clone(),
             next_id: 0,
             versions: HashMap::new(),
         };
         let answer = connection.exchange(API_VERSIONS, &ApiVersionsRequest::default(), patience).await?;
-        crate::error::check(answer.error_code, || format!("asking {address} for its versions"), None)?;
+        check(answer.error_code, || format!("asking {address} for its versions"), None)?;
         connection.versions = answer.api_keys.iter().map(|it| (it.api_key, (it.min_version, it.max_version))).collect();
+        if let Some(credentials) = &options.credentials {
+            connection.introduce(credentials, patience).await?;
+        }
         Ok(connection)
+    }
+
+    async fn introduce(&mut self, credentials: &Credentials, patience: Duration) -> Result<(), Error> {
+        let what = || "authentication".to_owned();
+        let request = SaslHandshakeRequest::default().with_mechanism(text("PLAIN"));
+        let answer = self.call((1, 1), &request, patience).await?;
+        check(answer.error_code, what, None)?;
+        let request = SaslAuthenticateRequest::default().with_auth_bytes(credentials.token());
+        let answer = self.call((0, 1), &request, patience).await?;
+        check(answer.error_code, what, answer.error_message.as_deref())
     }
 
     /// The highest version that both sides know; `None` where there is none.
@@ -136,6 +152,7 @@ fn name<R: Request>() -> &'static str {
         Ok(ApiKey::Produce) => "Produce",
         Ok(ApiKey::Fetch) => "Fetch",
         Ok(ApiKey::Metadata) => "Metadata",
+        Ok(ApiKey::SaslHandshake) => "SASL",
         _ => "a request",
     }
 }

@@ -40,6 +40,21 @@ impl Error {
         }
     }
 
+    /// Whether the broker does not know the caller, or does not let it do this.
+    pub fn is_denied(&self) -> bool {
+        use ResponseError::*;
+        matches!(
+            self.code(),
+            Some(
+                SaslAuthenticationFailed
+                    | TopicAuthorizationFailed
+                    | GroupAuthorizationFailed
+                    | ClusterAuthorizationFailed
+                    | TransactionalIdAuthorizationFailed
+            )
+        )
+    }
+
     /// Whether trying again later may help.
     pub fn may_pass(&self) -> bool {
         match self {

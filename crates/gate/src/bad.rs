@@ -37,7 +37,7 @@ const PAGE_BYTES: usize = 1 << 20;
 const READS_MAX: usize = 64;
 /// A page with so much of events in it is full, however few rows it has.
 const PAGE_RAW_BYTES: usize = 16 << 20;
-/// By how much the clock of a row's receipt may be ahead of the log's.
+/// By how much the clock of a row's receipt may be ahead of the log's, or have gone back between a batch and its bad events.
 pub(crate) const CLOCK_SLACK_MS: i64 = 60_000;
 /// The batches of this topic are framed here, close to their 1 MB plus one event.
 pub(crate) const DECOMPRESSED_MAX: usize = 64 << 20;

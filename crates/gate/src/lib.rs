@@ -13,8 +13,9 @@
 //!   registry is one: `registered`);
 //! - [`BadEvents`]: what was rejected, and what has become of it; `repair`: the way back in.
 //! - [`Failure`]: what fails behind the gate, and becomes a bad event;
-//! - [`KeyRing`]: API keys; [`Rates`]: how much each caller may send. Doors ask them before they read a request.
+//! - [`KeyRing`]: API keys; [`Rates`]: how much each caller may send; [`Access`]: both, as doors ask before they read a request.
 
+mod access;
 mod bad;
 mod binding;
 mod budget;
@@ -33,6 +34,7 @@ mod repair;
 mod schemas;
 mod split;
 
+pub use access::{Access, Denied, Visitor};
 pub use bad::{
     BAD_EVENT_STATE_TOPIC, BAD_EVENTS_TOPIC, BadEvent, BadEvents, BadEventsError, BadEventsLimits, BadEventsUsage,
     BadFilter, BadState, BadStats, Displaced, Groups, REPLAY_HEADER, Selected, Stage, StateError,
@@ -41,8 +43,8 @@ pub use binding::{ANY_SUBJECT, ON_INVALID_SETTING, OnInvalid, SUBJECT_SETTING, V
 pub use failures::{Failure, FailureError};
 pub use fields::FieldError;
 pub use gate::{Counters, Gate, GateConfig, GateError, TopicRule, is_internal};
-pub use keys::{Key, KeyFile, KeyRing, KeysError, NewKey, Principal};
-pub use outcome::{EventResult, Origin, Outcome, Reason, RequestError, Status};
+pub use keys::{Auth, Grant, GrantError, Key, KeyFile, KeyRing, KeysError, NewKey, Principal, Right, Shown};
+pub use outcome::{EventResult, Origin, Outcome, Reason, RequestError, Share, Status};
 pub use playhouse_log::{ReadError, partition_of};
 pub use playhouse_registry::SCHEMAS_TOPIC;
 pub use produce::{ProduceError, Produced, Rejected, RejectedRecord};

@@ -42,11 +42,18 @@ pub struct Outcome {
     pub rejected: usize,
     pub results: Vec<EventResult>,
     pub(crate) body: Bytes,
-    #[expect(dead_code, reason = "held for its drop")]
     pub(crate) charge: Charge,
 }
 
+/// What an outcome holds of the in-flight budget, without the outcome: for as long as an answer is made of it.
+#[derive(Debug)]
+pub struct Share(#[expect(dead_code, reason = "held for its drop")] Charge);
+
 impl Outcome {
+    pub fn into_share(self) -> Share {
+        Share(self.charge)
+    }
+
     /// The id of one event as it was sent: a JSON string in its quotes, or a JSON number. `None` where the event has no
     /// readable id (or one of more than 1,024 bytes).
     pub fn id(&self, index: usize) -> Option<&[u8]> {

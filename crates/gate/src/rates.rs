@@ -81,6 +81,12 @@ impl Rate {
     }
 }
 
+impl Default for Rates {
+    fn default() -> Rates {
+        Rates::new(&RateLimits::default())
+    }
+}
+
 impl Rates {
     pub fn new(limits: &RateLimits) -> Rates {
         let requests = limits.requests_per_second.map(|rate| Rate::new(rate.into(), limits.burst, 1.0));

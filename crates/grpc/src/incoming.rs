@@ -1,5 +1,7 @@
-//! Connections: further ones than the limit wait in the listener's backlog.
+//! Connections as tonic takes them: those of [`Incoming`], which give up on a peer that does not read, and which a call can
+//! cut.
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -7,47 +9,53 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use playhouse_http::{Incoming, Place, StallGuard, Traffic};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_stream::Stream;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
-/// A connection and its place among those allowed.
 pub(crate) struct Connection {
-    stream: TcpStream,
-    peer: SocketAddr,
-    _place: OwnedSemaphorePermit,
+    stream: StallGuard,
+    peer: Peer,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    _place: Place,
 }
 
-pub(crate) fn connections(listener: TcpListener, max: usize) -> impl Stream<Item = io::Result<Connection>> {
-    let places = Arc::new(Semaphore::new(max));
-    futures::stream::unfold((listener, places), |(listener, places)| async move {
-        // The semaphore is never closed.
-        let place = places.clone().acquire_owned().await.ok()?;
-        loop {
-            match listener.accept().await {
-                Ok((stream, peer)) => {
-                    if let Err(error) = stream.set_nodelay(true) {
-                        tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
-                    }
-                    return Some((Ok(Connection { stream, peer, _place: place }), (listener, places)));
-                }
-                Err(error) => {
-                    // Mostly out of file descriptors: accepting again at once would spin.
-                    tracing::warn!(%error, "cannot accept a gRPC connection");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            }
+/// Whose connection it is. Handlers find it among the request's extensions.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    pub(crate) address: SocketAddr,
+    /// Ends the connection and all of its calls.
+    pub(crate) cut: CancellationToken,
+}
+
+pub(crate) fn connections(
+    incoming: Incoming,
+    write_timeout: Duration,
+    traffic: Arc<Traffic>,
+) -> impl Stream<Item = io::Result<Connection>> {
+    futures::stream::unfold(incoming, move |incoming| {
+        let traffic = traffic.clone();
+        async move {
+            let (stream, address, place) = incoming.next().await;
+            let peer = Peer { address, cut: CancellationToken::new() };
+            let connection = Connection {
+                stream: StallGuard::new(stream, write_timeout, traffic),
+                cut: Box::pin(peer.cut.clone().cancelled_owned()),
+                peer,
+                _place: place,
+            };
+            Some((Ok(connection), incoming))
         }
     })
 }
 
 impl Connected for Connection {
-    type ConnectInfo = SocketAddr;
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> SocketAddr {
-        self.peer
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
     }
 }
 
@@ -57,6 +65,10 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        // HTTP/2 reads for as long as a connection lives.
+        if self.cut.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read its answers")));
+        }
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
@@ -64,6 +76,18 @@ impl AsyncRead for Connection {
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -2,23 +2,58 @@
 //! limit per message alone would let many callers fill the memory together.
 //!
 //! A frame that finds no room waits, and is not read from the connection meanwhile; but not for ever, as two half-read
-//! messages would wait for each other.
+//! messages would wait for each other. A message that has begun has to arrive, lest its beginning is held for ever.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
+use playhouse_gate::Share;
 use tokio::sync::Semaphore;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tokio_util::sync::PollSemaphore;
 use tonic::Status;
 
-const ROOM_WAIT_MAX: Duration = Duration::from_secs(5);
+use crate::refusal;
+
+const ROOM_RETRY: Duration = Duration::from_secs(1);
+/// Before each message: a flag, and its length (gRPC over HTTP/2, "Length-Prefixed-Message").
+const PREFIX_BYTES: usize = 5;
+
+/// How long a message may take to arrive.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival {
+    /// How far its sender may fall behind `bytes_per_second_min`.
+    pub patience: Duration,
+    pub bytes_per_second_min: usize,
+    /// In any case.
+    pub time_max: Duration,
+    /// How long a part of it may wait for memory.
+    pub room_wait_max: Duration,
+}
+
+impl Default for Arrival {
+    fn default() -> Self {
+        Arrival {
+            patience: Duration::from_secs(10),
+            bytes_per_second_min: 16 << 10,
+            time_max: Duration::from_secs(300),
+            room_wait_max: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Arrival {
+    fn allows(&self, received: usize) -> Duration {
+        let earned = received as f64 / self.bytes_per_second_min.max(1) as f64;
+        (self.patience + Duration::from_secs_f64(earned)).min(self.time_max)
+    }
+}
 
 /// What one call holds of the budget. Handlers find it among the request's extensions.
 #[derive(Clone)]
@@ -26,44 +61,108 @@ pub(crate) struct Held(Arc<Inner>);
 
 struct Inner {
     budget: Arc<Semaphore>,
-    bytes: AtomicUsize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    bytes: usize,
+    /// Sizes of messages that have arrived whole and were not dealt with.
+    whole: VecDeque<usize>,
+    /// What the answer holds besides.
+    share: Option<Share>,
 }
 
 impl Held {
     pub(crate) fn new(budget: Arc<Semaphore>) -> Held {
-        Held(Arc::new(Inner { budget, bytes: AtomicUsize::new(0) }))
+        Held(Arc::new(Inner { budget, state: Mutex::default() }))
     }
 
-    /// A message has been dealt with; at most what is held is given back.
-    pub(crate) fn release(&self, bytes: usize) {
-        let mut released = 0;
-        let less = |held: usize| {
-            released = bytes.min(held);
-            Some(held - released)
-        };
-        if self.0.bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, less).is_ok() {
-            self.0.budget.add_permits(released);
+    /// The oldest message has been dealt with.
+    pub(crate) fn release(&self) {
+        let mut state = self.state();
+        if let Some(bytes) = state.whole.pop_front() {
+            state.bytes -= bytes;
+            self.0.budget.add_permits(bytes);
         }
+    }
+
+    /// Until the answer is gone, too.
+    pub(crate) fn keep(&self, share: Share) {
+        self.state().share = Some(share);
+    }
+
+    /// For bytes that there are permits for.
+    fn take(&self, bytes: usize, whole: impl Iterator<Item = usize>) {
+        let mut state = self.state();
+        state.bytes += bytes;
+        state.whole.extend(whole);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.budget.add_permits(*self.bytes.get_mut());
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.budget.add_permits(state.bytes);
+    }
+}
+
+/// Where one message ends and the next begins.
+#[derive(Default)]
+struct Messages {
+    /// Of the message that has begun.
+    received: usize,
+    length: [u8; 4],
+}
+
+impl Messages {
+    /// Goes on by a frame; sizes of the messages that end in it, with their prefixes.
+    fn advance(&mut self, mut frame: &[u8]) -> Vec<usize> {
+        let mut whole = Vec::new();
+        while !frame.is_empty() {
+            if self.received < PREFIX_BYTES {
+                if self.received > 0 {
+                    self.length[self.received - 1] = frame[0];
+                }
+                self.received += 1;
+                frame = &frame[1..];
+            }
+            if self.received >= PREFIX_BYTES {
+                let size = PREFIX_BYTES + u32::from_be_bytes(self.length) as usize;
+                let more = (size - self.received).min(frame.len());
+                self.received += more;
+                frame = &frame[more..];
+                if self.received == size {
+                    whole.push(size);
+                    self.received = 0;
+                }
+            }
+        }
+        whole
     }
 }
 
 pub(crate) struct Metered<B> {
     body: B,
     held: Held,
+    arrival: Arrival,
+    messages: Messages,
     room: PollSemaphore,
     waiting: Option<(Bytes, Pin<Box<Sleep>>)>,
+    /// How long the message that has begun was waited for, in all, and the wait that lasts.
+    waited: Duration,
+    slow: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
 impl<B> Metered<B> {
-    pub(crate) fn new(body: B, held: Held) -> Metered<B> {
+    pub(crate) fn new(body: B, held: Held, arrival: Arrival) -> Metered<B> {
         let room = PollSemaphore::new(held.0.budget.clone());
-        Metered { body, held, room, waiting: None }
+        let (messages, waited) = Default::default();
+        Metered { body, held, arrival, messages, room, waiting: None, waited, slow: None }
     }
 
     fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<Result<Bytes, Status>> {
@@ -72,16 +171,46 @@ impl<B> Metered<B> {
         match self.room.poll_acquire_many(context, u32::try_from(bytes).unwrap_or(u32::MAX)) {
             Poll::Ready(Some(permit)) => {
                 permit.forget();
-                self.held.0.bytes.fetch_add(bytes, Ordering::AcqRel);
+                let whole = self.messages.advance(frame);
+                if !whole.is_empty() {
+                    self.waited = Duration::ZERO;
+                }
+                self.held.take(bytes, whole.into_iter());
             }
             Poll::Ready(None) => return Poll::Ready(Err(Status::unavailable("the server is stopping"))),
             Poll::Pending => {
                 ready!(deadline.as_mut().poll(context));
                 let message = "requests in flight hold all memory there is for them: retry later, or send less at once";
-                return Poll::Ready(Err(Status::resource_exhausted(message)));
+                return Poll::Ready(Err(refusal::later(message.to_owned(), ROOM_RETRY)));
             }
         }
         Poll::Ready(Ok(self.waiting.take().map(|(frame, _)| frame).unwrap_or_default()))
+    }
+
+    /// Counts the time in which the rest of a message is waited for, and no other: while the caller is not read from, it is
+    /// not the one who is slow.
+    fn poll_slow(&mut self, context: &mut Context<'_>) -> Poll<Status> {
+        let received = self.messages.received;
+        if received == 0 {
+            return Poll::Pending;
+        }
+        let (_, timer) = self.slow.get_or_insert_with(|| {
+            let now = Instant::now();
+            let left = self.arrival.allows(received).saturating_sub(self.waited);
+            (now, Box::pin(sleep_until(now + left)))
+        });
+        ready!(timer.as_mut().poll(context));
+        let least = self.arrival.bytes_per_second_min;
+        let message = format!(
+            "a message did not arrive in time ({received} bytes did): at least {least} bytes a second are expected"
+        );
+        Poll::Ready(Status::deadline_exceeded(message))
+    }
+
+    fn came(&mut self) {
+        if let Some((since, _)) = self.slow.take() {
+            self.waited += since.elapsed();
+        }
     }
 }
 
@@ -94,7 +223,12 @@ where
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         if self.waiting.is_none() {
-            let frame = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+            let frame = match Pin::new(&mut self.body).poll_frame(context) {
+                Poll::Pending => return self.poll_slow(context).map(|status| Some(Err(status))),
+                Poll::Ready(frame) => frame,
+            };
+            self.came();
+            let frame = match frame {
                 None => return Poll::Ready(None),
                 Some(Err(error)) => return Poll::Ready(Some(Err(Status::cancelled(error.to_string())))),
                 Some(Ok(frame)) => frame,
@@ -102,7 +236,7 @@ where
             match frame.into_data() {
                 Ok(mut data) => {
                     let bytes = data.copy_to_bytes(data.remaining());
-                    self.waiting = Some((bytes, Box::pin(sleep(ROOM_WAIT_MAX))));
+                    self.waiting = Some((bytes, Box::pin(sleep(self.arrival.room_wait_max))));
                 }
                 Err(other) => return Poll::Ready(Some(Ok(other.map_data(|_| Bytes::new())))),
             }
@@ -129,14 +263,34 @@ mod tests {
         let budget = Arc::new(Semaphore::new(100));
         let held = Held::new(budget.clone());
         budget.try_acquire_many(60).unwrap().forget();
-        held.0.bytes.store(60, Ordering::Relaxed);
-        held.release(10);
+        held.take(60, [10, 20].into_iter());
+        held.release();
         assert_eq!(budget.available_permits(), 50);
-        held.release(1000);
-        assert_eq!(budget.available_permits(), 100);
-        budget.try_acquire_many(7).unwrap().forget();
-        held.0.bytes.store(7, Ordering::Relaxed);
+        held.release();
+        held.release();
+        assert_eq!(budget.available_permits(), 70, "a message that has only begun is not dealt with");
         drop(held);
         assert_eq!(budget.available_permits(), 100);
+    }
+
+    #[test]
+    fn messages_are_told_apart_however_they_are_cut() {
+        let message = |length: u32| {
+            let mut bytes = vec![0];
+            bytes.extend(length.to_be_bytes());
+            bytes.resize(PREFIX_BYTES + length as usize, 0xff);
+            bytes
+        };
+        let lengths = [3, 0, 300, 0, 70_000];
+        let bytes: Vec<u8> = lengths.iter().flat_map(|length| message(*length)).collect();
+        let sizes: Vec<usize> = lengths.iter().map(|length| PREFIX_BYTES + *length as usize).collect();
+        for cut in [1, 2, 4, 5, 7, 1000, bytes.len()] {
+            let mut messages = Messages::default();
+            let found: Vec<usize> = bytes.chunks(cut).flat_map(|frame| messages.advance(frame)).collect();
+            assert_eq!((found, messages.received), (sizes.clone(), 0), "{cut}");
+        }
+        let mut messages = Messages::default();
+        assert!(messages.advance(&bytes[..7]).is_empty());
+        assert_eq!(messages.received, 7);
     }
 }

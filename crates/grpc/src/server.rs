@@ -3,16 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use playhouse_gate::Gate;
+use playhouse_gate::{Access, Gate};
+use playhouse_http::{Incoming, Traffic};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tonic::body::Body;
 use tonic::transport::Server;
 
+use crate::answers::Untaken;
+use crate::doorway::{Doorway, Rules};
 use crate::incoming::connections;
 use crate::ingest::IngestService;
-use crate::metered::{Held, Metered};
+use crate::metered::Arrival;
 use crate::v1::ingest_server::IngestServer;
 
 const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
@@ -32,6 +34,13 @@ pub struct GrpcConfig {
     pub message_bytes_max: usize,
     /// Of requests of all connections, from arrival to durable.
     pub in_flight_bytes: usize,
+    pub arrival: Arrival,
+    /// A caller that takes nothing of its answers for so long loses its connection.
+    pub answer_patience: Duration,
+    /// Who may send, and how much.
+    pub access: Arc<Access>,
+    /// Counts connections and calls.
+    pub traffic: Arc<Traffic>,
     /// How long calls under way may delay the shutdown.
     pub shutdown_grace: Duration,
 }
@@ -43,6 +52,10 @@ impl Default for GrpcConfig {
             streams_max: 64,
             message_bytes_max: 16 << 20,
             in_flight_bytes: 128 << 20,
+            arrival: Arrival::default(),
+            answer_patience: Duration::from_secs(20),
+            access: Arc::default(),
+            traffic: Arc::default(),
             shutdown_grace: Duration::from_millis(1000),
         }
     }
@@ -70,22 +83,24 @@ pub async fn serve(
     };
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<IngestServer<IngestService>>().await;
-    let service = IngestServer::new(IngestService { gate, stop: stop.clone() })
+    let service = IngestServer::new(IngestService { gate, access: config.access.clone(), stop: stop.clone() })
         .max_decoding_message_size(config.message_bytes_max);
-    let budget = Arc::new(Semaphore::new(config.in_flight_bytes.min(Semaphore::MAX_PERMITS)));
-    let metered = tower::util::MapRequestLayer::new(move |request: tonic::codegen::http::Request<Body>| {
-        let held = Held::new(budget.clone());
-        let (mut head, body) = request.into_parts();
-        head.extensions.insert(held.clone());
-        tonic::codegen::http::Request::from_parts(head, Body::new(Metered::new(body, held)))
-    });
+    let untaken = Arc::new(Untaken::default());
+    let doorway = Doorway(Arc::new(Rules {
+        access: config.access,
+        traffic: config.traffic.clone(),
+        budget: Arc::new(Semaphore::new(config.in_flight_bytes.min(Semaphore::MAX_PERMITS))),
+        untaken: untaken.clone(),
+        arrival: config.arrival,
+        answer_patience: config.answer_patience,
+    }));
     let server = Server::builder()
         .max_concurrent_streams(config.streams_max)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keepalive_interval(Some(PING_INTERVAL))
         .http2_keepalive_timeout(Some(PING_INTERVAL))
-        .layer(metered)
+        .layer(doorway)
         .add_service(service)
         .add_service(health)
         .add_service(descriptors().build_v1()?)
@@ -96,7 +111,8 @@ pub async fn serve(
         stopped.cancelled().await;
         reporter.set_not_serving::<IngestServer<IngestService>>().await;
     };
-    let incoming = connections(listener, config.connections_max);
+    let incoming = Incoming::new(listener, config.connections_max, config.traffic.clone());
+    let incoming = connections(incoming, config.answer_patience, config.traffic);
     let served = server.serve_with_incoming_shutdown(incoming, ending);
     let too_late = async {
         stop.cancelled().await;
@@ -104,6 +120,7 @@ pub async fn serve(
     };
     tokio::select! {
         served = served => Ok(served?),
+        never = untaken.watch(config.answer_patience) => match never {},
         () = too_late => {
             tracing::warn!("gRPC calls still under way at shutdown were dropped");
             Ok(())

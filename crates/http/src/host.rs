@@ -1,7 +1,9 @@
 //! Which `Host` and `Origin` headers the doors answer to that change or show what is not a page's business.
 //!
 //! A web page anywhere can make its visitor's browser ask `localhost` (cross-site request forgery), and a name that
-//! resolves to 127.0.0.1 lets the page read the answer too (DNS rebinding). Neither can forge these two headers.
+//! resolves to 127.0.0.1 lets the page read the answer too (DNS rebinding). Neither can forge these two headers. On the
+//! network a browser that knows a key sends it along with whatever a page makes it ask, so there too no page of another
+//! host may change anything.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -25,6 +27,9 @@ impl Policy {
 
     /// Why a request is not answered.
     pub(crate) fn refuses<B>(self, request: &axum::http::Request<B>) -> Option<String> {
+        if !self.bound.ip().is_loopback() && !request.method().is_safe() {
+            return foreign_page(request.headers());
+        }
         self.refuses_head(request.version(), request.uri(), request.headers())
     }
 
@@ -56,6 +61,14 @@ impl Policy {
         host.eq_ignore_ascii_case("localhost")
             || address.is_some_and(|address| address.is_loopback() || address == self.bound.ip())
     }
+}
+
+fn foreign_page(headers: &HeaderMap) -> Option<String> {
+    let origin = headers.get(header::ORIGIN)?;
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).and_then(|host| host.parse::<Uri>().ok());
+    let from = origin.to_str().ok().and_then(|origin| origin.parse::<Uri>().ok());
+    let same = host.zip(from).is_some_and(|(host, from)| host.host() == from.host() && host.host().is_some());
+    (!same).then(|| format!("a page of {origin:?} may change nothing here"))
 }
 
 /// A door bound to a loopback address answers to the names of this machine only. `bound` is where it listens.
@@ -105,6 +118,19 @@ mod tests {
         assert!(!refused("127.0.0.1:8080", Some("localhost:8080"), Some("http://localhost:8080")));
         assert!(refused("127.0.0.1:8080", Some("localhost:8080"), Some("https://evil.example")));
         assert!(refused("127.0.0.1:8080", Some("localhost:8080"), Some("null")));
+    }
+
+    #[test]
+    fn on_the_network_a_page_changes_nothing_of_another_host() {
+        let refused = |method: &str, origin: &str| {
+            let request = axum::http::Request::builder().method(method).header("host", "play.example:8080");
+            let request = request.header("origin", origin).body(()).unwrap();
+            Policy::new("0.0.0.0:8080".parse().unwrap()).refuses(&request).is_some()
+        };
+        assert!(!refused("POST", "https://play.example"));
+        assert!(!refused("GET", "https://evil.example"), "nor can it read the answer");
+        assert!(refused("POST", "https://evil.example"));
+        assert!(refused("DELETE", "null"));
     }
 
     #[test]

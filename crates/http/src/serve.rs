@@ -8,20 +8,20 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ConnectInfo;
-use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::Problem;
+use crate::incoming::Incoming;
 use crate::request_id::RequestIds;
 use crate::stall::StallGuard;
+use crate::traffic::{self, Traffic};
 
 /// Bytes hyper buffers of a connection at most; the request's head must fit.
 const CONNECTION_BUFFER_BYTES: usize = 128 << 10;
@@ -39,6 +39,8 @@ pub struct ServeOptions {
     pub connections_max: usize,
     /// How long requests under way may delay the shutdown.
     pub shutdown_grace: Duration,
+    /// Counts connections and requests.
+    pub traffic: Arc<Traffic>,
 }
 
 impl Default for ServeOptions {
@@ -48,6 +50,7 @@ impl Default for ServeOptions {
             write_timeout: Duration::from_secs(20),
             connections_max: 512,
             shutdown_grace: Duration::from_millis(1500),
+            traffic: Arc::default(),
         }
     }
 }
@@ -55,36 +58,22 @@ impl Default for ServeOptions {
 /// Serves until `shutdown`, then closes the listener at once, lets requests under way finish within the grace and drops
 /// the rest. Handlers find the peer's address as `ConnectInfo<SocketAddr>`.
 pub async fn serve(listener: TcpListener, router: Router, options: ServeOptions, shutdown: CancellationToken) {
-    let slots = Arc::new(Semaphore::new(options.connections_max));
+    let incoming = Incoming::new(listener, options.connections_max, options.traffic.clone());
     let ids = Arc::new(RequestIds::new());
     let mut connections = JoinSet::new();
     loop {
-        let next = async {
-            let slot = slots.clone().acquire_owned().await;
-            (slot, listener.accept().await)
-        };
-        let (slot, accepted) = tokio::select! {
+        let (stream, peer, place) = tokio::select! {
             () = shutdown.cancelled() => break,
-            next = next => next,
+            next = incoming.next() => next,
         };
         while connections.try_join_next().is_some() {}
-        match accepted {
-            Ok((stream, peer)) => {
-                let connection =
-                    connection(stream, peer, router.clone(), ids.clone(), options.clone(), shutdown.clone());
-                connections.spawn(async move {
-                    let _slot = slot;
-                    connection.await;
-                });
-            }
-            Err(error) => {
-                // Mostly out of file descriptors: accepting again at once would spin.
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
+        let connection = connection(stream, peer, router.clone(), ids.clone(), options.clone(), shutdown.clone());
+        connections.spawn(async move {
+            let _place = place;
+            connection.await;
+        });
     }
-    drop(listener);
+    drop(incoming);
     let drained = timeout(options.shutdown_grace, async { while connections.join_next().await.is_some() {} }).await;
     if drained.is_err() {
         tracing::warn!(connections = connections.len(), "requests still under way at shutdown were dropped");
@@ -100,16 +89,19 @@ async fn connection(
     options: ServeOptions,
     shutdown: CancellationToken,
 ) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
-    }
-    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+    let traffic = options.traffic.clone();
+    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        let mut begun = traffic.begin(traffic::method(request.method()));
         request.extensions_mut().insert(ConnectInfo(peer));
         let named = ids.name(&request);
         let answered = router.clone().oneshot(request);
-        Box::pin(async move { answered.await.map(|response| named.finish(response)) })
+        Box::pin(async move {
+            let response = answered.await.map(|response| named.finish(response))?;
+            begun.ended(response.status().as_u16());
+            Ok::<_, std::convert::Infallible>(response)
+        })
     });
-    let io = TokioIo::new(StallGuard::new(stream, options.write_timeout));
+    let io = TokioIo::new(StallGuard::new(stream, options.write_timeout, options.traffic.clone()));
     let mut connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(options.header_timeout)

@@ -1,8 +1,9 @@
 //! A socket that gives up on a peer that does not read what it is sent: without it such a connection would hold its
-//! response for ever.
+//! response for ever. For every door that stands on hyper.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -10,21 +11,25 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-pub(crate) struct StallGuard {
+use crate::Traffic;
+
+pub struct StallGuard {
     stream: TcpStream,
     limit: Duration,
     /// Runs while a write is pending.
     timer: Pin<Box<Sleep>>,
     pending: bool,
+    traffic: Arc<Traffic>,
 }
 
 impl StallGuard {
-    pub(crate) fn new(stream: TcpStream, limit: Duration) -> StallGuard {
-        StallGuard { stream, limit, timer: Box::pin(sleep_until(Instant::now())), pending: false }
+    pub fn new(stream: TcpStream, limit: Duration, traffic: Arc<Traffic>) -> StallGuard {
+        StallGuard { stream, limit, timer: Box::pin(sleep_until(Instant::now())), pending: false, traffic }
     }
 
-    fn watch<T>(&mut self, written: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
-        if written.is_ready() {
+    fn watch(&mut self, written: Poll<io::Result<usize>>, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(outcome) = &written {
+            self.traffic.sent(outcome.as_ref().copied().unwrap_or(0));
             self.pending = false;
             return written;
         }
@@ -45,7 +50,10 @@ impl AsyncRead for StallGuard {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.traffic.received(buffer.filled().len() - before);
+        read
     }
 }
 

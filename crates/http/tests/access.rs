@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::*;
-use playhouse_gate::{KeyFile, KeyRing, RateLimits};
-use playhouse_http::ingest::Auth;
+use playhouse_gate::{Auth, Grant, KeyFile, KeyRing, RateLimits};
 use playhouse_log::disk::SimulatedDisk;
 
 const GOOD: &str = r#"{"id":"e1","user":"u1"}"#;
@@ -17,8 +16,8 @@ const GOOD: &str = r#"{"id":"e1","user":"u1"}"#;
 async fn a_key_opens_the_topics_that_it_is_for() {
     let disk = SimulatedDisk::new();
     let keys = || KeyFile::new(Arc::new(disk.clone()), Path::new("/data"));
-    let player = keys().create("player", vec!["multimedia_*".into()], 0).unwrap();
-    let other = keys().create("other", vec!["other".into()], 0).unwrap();
+    let player = keys().create("player", Grant::send(["multimedia_*"]), 0).unwrap();
+    let other = keys().create("other", Grant::send(["other"]), 0).unwrap();
     let ring = Arc::new(KeyRing::open(keys()).unwrap());
     let door = door(Limits { auth: Auth::Keys(ring.clone()), ..Limits::default() }).await;
 
@@ -51,7 +50,7 @@ async fn a_key_opens_the_topics_that_it_is_for() {
     assert!(events.len() == 4 && events.iter().all(|event| !String::from_utf8_lossy(event).contains(secret)));
 
     // The same idempotency key of another caller is another.
-    let third = keys().create("third", vec!["*".into()], 0).unwrap();
+    let third = keys().create("third", Grant::send(["*"]), 0).unwrap();
     ring.refresh().unwrap();
     for token in [&player.token, &third.token] {
         let sent = post(&door, &format!("{}idempotency-key: 1\r\n", bearer(token)), GOOD.as_bytes()).await;
@@ -67,7 +66,7 @@ async fn a_key_opens_the_topics_that_it_is_for() {
 async fn a_caller_that_sends_too_much_is_told_when_to_come_again() {
     let disk = SimulatedDisk::new();
     let keys = || KeyFile::new(Arc::new(disk.clone()), Path::new("/data"));
-    let [busy, quiet] = ["busy", "quiet"].map(|name| keys().create(name, vec!["*".into()], 0).unwrap().token);
+    let [busy, quiet] = ["busy", "quiet"].map(|name| keys().create(name, Grant::send(["*"]), 0).unwrap().token);
     let ring = Arc::new(KeyRing::open(keys()).unwrap());
     let rates = RateLimits { requests_per_second: Some(1), burst: Duration::from_secs(3), ..RateLimits::default() };
     let door = door(Limits { auth: Auth::Keys(ring), rates, ..Limits::default() }).await;
@@ -84,7 +83,7 @@ async fn a_caller_that_sends_too_much_is_told_when_to_come_again() {
     refused.problem(429, "rate-limited");
     assert!(refused.head.contains("retry-after: 1"), "{refused:?}");
     assert_eq!(post(&door, &from(&quiet), GOOD.as_bytes()).await.status, 200, "others may");
-    assert!(door.ingest.counters().busy > 0);
+    assert!(door.served.answered(429) > 0);
 }
 
 #[tokio::test]

@@ -4,11 +4,14 @@ mod common;
 
 use std::sync::Arc;
 
+use base64::Engine as _;
 use common::*;
+use playhouse_gate::{Auth, Grant, KeyFile, KeyRing};
 use playhouse_http::ByteBudget;
 use playhouse_http::ServeOptions;
 use playhouse_http::admin::{self, AdminDoor, Metric, Readiness};
 use playhouse_http::ingest::{self, IngestConfig, IngestDoor};
+use playhouse_log::disk::SimulatedDisk;
 use serde_json::{Value, json};
 
 struct Admin {
@@ -18,6 +21,10 @@ struct Admin {
 }
 
 async fn admin() -> Admin {
+    admin_asking(Auth::None).await
+}
+
+async fn admin_asking(auth: Auth) -> Admin {
     let (gate, _disk) = gate(&Limits::default());
     let readiness = Readiness::new(["ingest", "kafka"]);
     let door = AdminDoor {
@@ -25,6 +32,7 @@ async fn admin() -> Admin {
         metrics: Arc::new(|| vec![Metric::gauge("playhouse_up", "One.").value(1.0)]),
         status: Arc::new(|| json!({"events": 7})),
         gate: gate.clone(),
+        auth,
     };
     let ingest = IngestDoor::new(gate, IngestConfig::default(), ByteBudget::new(1 << 20)).unwrap();
     let ingest = listen(ServeOptions::default(), |_| ingest::router(ingest)).await;
@@ -44,6 +52,36 @@ async fn ready_once_every_door_is_open() {
     assert_eq!(get(address, "/health/ready").await.status, 200);
     admin.readiness.close();
     get(address, "/health/ready").await.problem(503, "not-ready");
+}
+
+#[tokio::test]
+async fn with_keys_health_is_anybodys_and_the_rest_for_who_may_read_all() {
+    let disk = SimulatedDisk::new();
+    let keys = || KeyFile::new(Arc::new(disk.clone()), std::path::Path::new("/data"));
+    let made = |name: &str, grant: Grant| keys().create(name, grant, 0).unwrap().token;
+    let [sends, some, all, admins] = [
+        made("sends", Grant::send(["*"])),
+        made("some", Grant::read(["web.*"])),
+        made("all", Grant::read(["*"])),
+        made("admins", Grant::admin()),
+    ];
+    let admin = admin_asking(Auth::Keys(Arc::new(KeyRing::open(keys()).unwrap()))).await;
+    let address = admin.served.address;
+    assert_eq!(get(address, "/health/live").await.status, 200);
+    let unknown = get(address, "/metrics").await;
+    unknown.problem(401, "unauthorized");
+    assert!(unknown.head.contains("www-authenticate: basic"), "{unknown:?}");
+    for (token, status) in [(sends, 403), (some, 403), (all.clone(), 200), (admins, 200)] {
+        for path in ["/", "/metrics", "/api/status", "/api/bad-events"] {
+            let ask = request(&format!("GET {path}"), &format!("authorization: Bearer {token}\r\n"), b"");
+            assert_eq!(send(address, &ask).await.status, status, "{path}");
+        }
+    }
+    let basic = base64::engine::general_purpose::STANDARD.encode(format!("prometheus:{all}"));
+    let ask = request("GET /metrics", &format!("authorization: Basic {basic}\r\n"), b"");
+    assert_eq!(send(address, &ask).await.status, 200);
+    let change = request("POST /api/status", &format!("authorization: Bearer {all}\r\n"), b"");
+    send(address, &change).await.problem(403, "not-allowed");
 }
 
 #[tokio::test]

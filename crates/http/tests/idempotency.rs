@@ -40,7 +40,7 @@ async fn what_is_sent_again_is_answered_as_the_first_time_and_done_once() {
 
     let counters = door.gate.counters();
     assert_eq!((counters.accepted, counters.rejected), (2, 2));
-    assert_eq!(door.ingest.counters().replayed, 5);
+    assert_eq!(door.ingest.replays(), 5);
     assert_eq!(door.budget.used_bytes(), 0);
     // Without a key nothing is remembered.
     assert!(!is_replay(&post(&door, "", GOOD.as_bytes()).await));

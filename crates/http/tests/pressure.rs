@@ -95,7 +95,7 @@ async fn the_budget_holds_before_bodies_are_buffered() {
     let body = [b"1e8480\r\n".as_slice(), &vec![b' '; 2_000_000], b"\r\n0\r\n\r\n"].concat();
     let head = b"POST /events HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
     send(door.served.address, &[head, body].concat()).await.problem(429, "busy");
-    assert_eq!(door.ingest.counters().busy, 2);
+    assert_eq!(door.served.answered(429), 2);
     // What hangs up gives back.
     drop(slow);
     until("the budget is free again", || door.budget.used_bytes() == 0).await;

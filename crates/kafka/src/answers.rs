@@ -233,6 +233,18 @@ impl Answer for ProduceResponse {
     }
 }
 
+impl Answer for SaslAuthenticateResponse {
+    fn errors(&self) -> usize {
+        count([self.error_code])
+    }
+}
+
+impl Answer for SaslHandshakeResponse {
+    fn errors(&self) -> usize {
+        count([self.error_code])
+    }
+}
+
 impl Answer for SyncGroupResponse {
     fn errors(&self) -> usize {
         count([self.error_code])

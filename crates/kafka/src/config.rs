@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use playhouse_gate::Auth;
 use playhouse_log::TopicSettings;
 
 #[derive(Debug, Clone)]
@@ -32,6 +33,10 @@ pub struct KafkaConfig {
     pub idle_timeout: Duration,
     /// A request must have arrived whole this long after its first byte, and a response must make progress.
     pub transfer_timeout: Duration,
+    /// What callers have to show; with keys, over SASL/PLAIN.
+    pub auth: Auth,
+    /// Who has not shown it after this is closed.
+    pub authentication_timeout: Duration,
     /// Whether a metadata request that allows it creates topics the log does not have.
     pub auto_create_topics: bool,
     /// Settings of topics made here, where the request names none.
@@ -59,6 +64,8 @@ impl Default for KafkaConfig {
             pipeline_max: 64,
             idle_timeout: Duration::from_secs(600),
             transfer_timeout: Duration::from_secs(60),
+            auth: Auth::None,
+            authentication_timeout: Duration::from_secs(10),
             auto_create_topics: true,
             new_topic: TopicSettings::default(),
             pipeline_topics: Vec::new(),

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Caller;
 use crate::api;
 use crate::frame::{FrameError, FrameReader};
 use crate::guard::Malformed;
@@ -28,6 +29,9 @@ use crate::wire::{Reply, Response};
 /// How long answers under way may take once the client has stopped sending.
 const LINGER: Duration = Duration::from_secs(30);
 
+/// Of requests of a caller that has not shown a key: none that it may send is larger.
+const UNKNOWN_FRAME_BYTES_MAX: usize = 64 << 10;
+
 /// What an API may ask about the connection it serves.
 pub(crate) struct Context {
     pub(crate) shared: Arc<Shared>,
@@ -36,12 +40,14 @@ pub(crate) struct Context {
     pub(crate) host: String,
     pub(crate) port: i32,
     pub(crate) throttle: Throttle,
+    pub(crate) caller: Arc<Caller>,
 }
 
 /// Holds a client back that exceeds its byte rate (KIP-219): it is told at once, and its connection is not read for as long.
 #[derive(Clone)]
 pub(crate) struct Throttle {
     shared: Arc<Shared>,
+    caller: Arc<Caller>,
     until: Arc<Mutex<Instant>>,
 }
 
@@ -49,7 +55,7 @@ impl Throttle {
     /// What to tell the client, in milliseconds.
     pub(crate) fn charge(&self, kind: Kind, client_id: &str, bytes: usize) -> i32 {
         let now = Instant::now();
-        let wait = self.shared.quotas.charge(kind, client_id, bytes, now);
+        let wait = self.shared.quotas.charge(kind, &self.caller.quota_name(client_id), bytes, now);
         if !wait.is_zero() {
             metrics::add(&self.shared.metrics.throttled_ms, wait.as_millis() as u64);
             let mut until = self.until.lock();
@@ -84,6 +90,10 @@ enum Closed {
     Malformed(#[from] Malformed),
     #[error("idle")]
     Idle,
+    #[error("it has shown no API key")]
+    Unknown,
+    #[error("its API key was revoked")]
+    Revoked,
     #[error("the client does not read its responses")]
     Stalled,
     #[error(transparent)]
@@ -93,10 +103,16 @@ enum Closed {
 pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
     let _ = stream.set_nodelay(true);
     let Ok(local) = stream.local_addr() else { return };
+    let caller = Arc::new(Caller::new(shared.config.auth.clone()));
     let context = Context {
         host: shared.config.advertised_host.clone().unwrap_or_else(|| local.ip().to_canonical().to_string()),
         port: i32::from(shared.config.advertised_port.unwrap_or(local.port())),
-        throttle: Throttle { shared: shared.clone(), until: Arc::new(Mutex::new(Instant::now())) },
+        throttle: Throttle {
+            shared: shared.clone(),
+            caller: caller.clone(),
+            until: Arc::new(Mutex::new(Instant::now())),
+        },
+        caller,
         peer,
         shared,
     };
@@ -125,6 +141,8 @@ pub(crate) async fn run(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr
     }
     match read.and(write) {
         Ok(()) | Err(Closed::Idle) => {}
+        // Anybody can come and say nothing.
+        Err(error @ (Closed::Unknown | Closed::Revoked)) => tracing::debug!(%peer, %error, "closed a Kafka connection"),
         Err(Closed::Io(error) | Closed::Frame(FrameError::Io(error))) => {
             tracing::debug!(%peer, %error, "Kafka connection ended")
         }
@@ -142,6 +160,19 @@ async fn read_requests(
     let config = &context.shared.config;
     let mut frames =
         FrameReader::new(input, config.frame_bytes_max, config.transfer_timeout, context.shared.request_budget.clone());
+    if context.caller.is_unknown() {
+        frames.limit(config.frame_bytes_max.min(UNKNOWN_FRAME_BYTES_MAX));
+        let known = introduce(context, &mut frames, &replies, under_way, stop);
+        match timeout(config.authentication_timeout, known).await {
+            Err(_) => return Err(Closed::Unknown),
+            Ok(known) => {
+                if !known? {
+                    return Ok(());
+                }
+            }
+        }
+        frames.limit(config.frame_bytes_max);
+    }
     loop {
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
@@ -160,22 +191,60 @@ async fn read_requests(
             Err(_) if under_way.load(Ordering::Relaxed) > 0 => continue,
             Err(_) => return Err(Closed::Idle),
         }
-        let frame = tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            frame = frames.next() => frame?,
-        };
-        let (began, size) = (Instant::now(), frame.bytes.len());
-        let (api, reply) = api::handle(context, frame.bytes).await?;
-        drop(frame.budget);
-        context.shared.metrics.request(api, size);
-        if matches!(reply, Reply::Silent) {
-            continue;
-        }
-        under_way.fetch_add(1, Ordering::Relaxed);
-        if replies.send(Pending { api, began, reply }).await.is_err() {
+        if !answer_next(context, &mut frames, &replies, under_way, stop).await? {
             return Ok(());
         }
     }
+}
+
+/// Reads and begins the request whose first byte is there; false after the last one.
+async fn answer_next(
+    context: &Context,
+    frames: &mut FrameReader<OwnedReadHalf>,
+    replies: &mpsc::Sender<Pending>,
+    under_way: &AtomicUsize,
+    stop: &CancellationToken,
+) -> Result<bool, Closed> {
+    let frame = tokio::select! {
+        () = stop.cancelled() => return Ok(false),
+        frame = frames.next() => frame?,
+    };
+    if context.caller.is_revoked() {
+        return Err(Closed::Revoked);
+    }
+    let (began, size) = (Instant::now(), frame.bytes.len());
+    let handled = api::handle(context, frame.bytes).await;
+    // Anybody can send anything: no more is said about it than about silence.
+    let (api, reply) =
+        handled.map_err(|error| if context.caller.is_unknown() { Closed::Unknown } else { error.into() })?;
+    drop(frame.budget);
+    context.shared.metrics.request(api, size);
+    if matches!(reply, Reply::Silent) {
+        return Ok(true);
+    }
+    let is_last = matches!(reply, Reply::Last(_));
+    under_way.fetch_add(1, Ordering::Relaxed);
+    Ok(replies.send(Pending { api, began, reply }).await.is_ok() && !is_last)
+}
+
+/// Answers what may be asked without a key, until there is one; false where the connection ends before.
+async fn introduce(
+    context: &Context,
+    frames: &mut FrameReader<OwnedReadHalf>,
+    replies: &mpsc::Sender<Pending>,
+    under_way: &AtomicUsize,
+    stop: &CancellationToken,
+) -> Result<bool, Closed> {
+    while context.caller.is_unknown() {
+        let is_there = tokio::select! {
+            () = stop.cancelled() => return Ok(false),
+            ready = frames.ready() => ready?,
+        };
+        if !is_there || !answer_next(context, frames, replies, under_way, stop).await? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 async fn write_replies(
@@ -188,7 +257,7 @@ async fn write_replies(
 ) -> Result<(), Closed> {
     while let Some(Pending { api, began, reply }) = pending.recv().await {
         let response = match reply {
-            Reply::Now(response) => response,
+            Reply::Now(response) | Reply::Last(response) => response,
             Reply::Silent => continue,
             Reply::Later(answer) => tokio::select! {
                 biased;

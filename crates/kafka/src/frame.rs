@@ -59,6 +59,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         Ok(true)
     }
 
+    /// From now on.
+    pub(crate) fn limit(&mut self, frame_bytes_max: usize) {
+        self.frame_bytes_max = frame_bytes_max;
+    }
+
     /// The request whose first byte is [`Self::ready`].
     pub(crate) async fn next(&mut self) -> Result<Frame, FrameError> {
         let timeout = self.transfer_timeout;

@@ -109,6 +109,8 @@ fn shape(key: ApiKey, version: i16) -> Option<&'static str> {
         (ApiKey::DeleteGroups, 0..=2) => "(s)",
         (ApiKey::ApiVersions, 0..=2) => "",
         (ApiKey::ApiVersions, 3..=4) => "ss",
+        (ApiKey::SaslHandshake, 0..=1) => "s",
+        (ApiKey::SaslAuthenticate, 0..=2) => "B",
         (ApiKey::InitProducerId, 0..=2) => "si",
         (ApiKey::InitProducerId, 3..=5) => "silh",
         (ApiKey::DeleteRecords, 0..=2) => "[s[il]]i",

@@ -59,6 +59,10 @@ fn bodies() -> Vec<(ApiKey, i16, Vec<u8>)> {
         let data = if v >= 13 { data.with_topic_id(id) } else { data.with_name(topic()) };
         bytes(ProduceRequest::default().with_acks(-1).with_topic_data(vec![data.clone(), data]), v)
     });
+    add(ApiKey::SaslHandshake, 0..=1, &|v| bytes(SaslHandshakeRequest::default().with_mechanism(text("PLAIN")), v));
+    add(ApiKey::SaslAuthenticate, 0..=2, &|v| {
+        bytes(SaslAuthenticateRequest::default().with_auth_bytes(Bytes::from_static(b"\0user\0key")), v)
+    });
     add(ApiKey::Fetch, 4..=16, &|v| {
         let partition = FetchPartition::default().with_fetch_offset(9).with_partition_max_bytes(1 << 30);
         let it = FetchTopic::default().with_partitions(vec![partition.clone(), partition]);
@@ -301,6 +305,8 @@ fn decode(key: ApiKey, version: i16, mut body: Bytes) {
         ApiKey::DescribeProducers => drop(DescribeProducersRequest::decode(body, version)),
         ApiKey::DescribeTransactions => drop(DescribeTransactionsRequest::decode(body, version)),
         ApiKey::ListTransactions => drop(ListTransactionsRequest::decode(body, version)),
+        ApiKey::SaslHandshake => drop(SaslHandshakeRequest::decode(body, version)),
+        ApiKey::SaslAuthenticate => drop(SaslAuthenticateRequest::decode(body, version)),
         other => panic!("{other:?} is not served"),
     }
 }

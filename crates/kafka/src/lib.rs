@@ -14,6 +14,7 @@
 //! Record batches stay opaque: the gate gets them as they came, and fetches give them as they lie in the log. This crate
 //! knows nothing of schemas, SQL, HTTP or sinks.
 
+mod access;
 mod answers;
 mod api;
 mod broker_configs;

@@ -42,6 +42,7 @@ pub struct Metrics {
     /// Requests outside the protocol, whose connection was closed.
     pub(crate) malformed: AtomicU64,
     pub(crate) throttled_ms: AtomicU64,
+    pub(crate) authentications_failed: AtomicU64,
 }
 
 /// One API since the start.
@@ -66,6 +67,7 @@ pub struct DoorSnapshot {
     pub connections_refused: u64,
     pub malformed: u64,
     pub throttled: Duration,
+    pub authentications_failed: u64,
 }
 
 impl Default for Metrics {
@@ -77,6 +79,7 @@ impl Default for Metrics {
             connections_refused: AtomicU64::new(0),
             malformed: AtomicU64::new(0),
             throttled_ms: AtomicU64::new(0),
+            authentications_failed: AtomicU64::new(0),
         }
     }
 }
@@ -135,6 +138,7 @@ impl Metrics {
             connections_refused: get(&self.connections_refused),
             malformed: get(&self.malformed),
             throttled: Duration::from_millis(get(&self.throttled_ms)),
+            authentications_failed: get(&self.authentications_failed),
         }
     }
 }

@@ -32,6 +32,8 @@ pub(crate) enum Reply {
     Now(Response),
     /// Answered once something happened: the disk, new records, the other members of a group.
     Later(futures::future::BoxFuture<'static, Result<Response, Malformed>>),
+    /// Nothing is read after it.
+    Last(Response),
     /// `acks=0`.
     Silent,
 }

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use playhouse_client::produce::Producer;
-use playhouse_client::{Client, Compression, Error, Options};
+use playhouse_client::{Client, Compression, Credentials, Error, Options};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
@@ -19,10 +19,17 @@ const CLIENT_ID: &str = "playhouse-rest-proxy";
 /// Topics whose producers a connection keeps.
 const PRODUCERS_MAX: usize = 64;
 
+/// The brokers, as one caller reaches them; connections of all callers are counted together.
 pub(crate) struct Brokers {
+    pool: Arc<Pool>,
+    credentials: Option<Credentials>,
+}
+
+struct Pool {
     bootstrap: String,
     turns: Semaphore,
-    idle: Mutex<Vec<Link>>,
+    /// Those used last come last.
+    idle: Mutex<Vec<(Option<Credentials>, Link)>>,
 }
 
 /// A client and its producers.
@@ -39,26 +46,40 @@ pub(crate) enum LinkError {
     Client(#[from] Error),
 }
 
-pub(crate) fn options() -> Options {
-    Options { client_id: CLIENT_ID.to_owned(), request_timeout: REQUEST_TIMEOUT, patience: PATIENCE }
-}
-
 impl Brokers {
     pub(crate) fn new(bootstrap: String, connections: usize) -> Brokers {
-        Brokers { bootstrap, turns: Semaphore::new(connections), idle: Mutex::new(Vec::new()) }
+        let turns = Semaphore::new(connections);
+        let pool = Pool { bootstrap, turns, idle: Mutex::new(Vec::new()) };
+        Brokers { pool: Arc::new(pool), credentials: None }
+    }
+
+    /// The same for another caller.
+    pub(crate) fn with(&self, credentials: Credentials) -> Brokers {
+        Brokers { pool: self.pool.clone(), credentials: Some(credentials) }
+    }
+
+    /// Whether both are the same caller's.
+    pub(crate) fn is_of(&self, other: &Brokers) -> bool {
+        same(self.credentials.as_ref(), other.credentials.as_ref())
     }
 
     /// A client of its own, for who keeps it.
     pub(crate) async fn connect(&self) -> Result<Client, Error> {
-        Client::connect(&self.bootstrap, options()).await
+        let options = Options {
+            client_id: CLIENT_ID.to_owned(),
+            request_timeout: REQUEST_TIMEOUT,
+            patience: PATIENCE,
+            credentials: self.credentials.clone(),
+        };
+        Client::connect(&self.pool.bootstrap, options).await
     }
 
     /// A connection, to be given back with [`Lent::give_back`] once its answers are there. One that is dropped before is
     /// closed: what is under way on it belongs to no other request.
     pub(crate) async fn lend(&self) -> Result<Lent<'_>, LinkError> {
-        let turn = timeout(TURN_MAX, self.turns.acquire()).await;
+        let turn = timeout(TURN_MAX, self.pool.turns.acquire()).await;
         let Ok(Ok(turn)) = turn else { return Err(LinkError::Busy) };
-        let idle = self.idle().pop();
+        let idle = self.take_idle();
         let link = match idle {
             Some(link) => link,
             None => Link { client: self.connect().await?, producers: HashMap::new() },
@@ -66,8 +87,34 @@ impl Brokers {
         Ok(Lent { link, brokers: self, _turn: turn })
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Link>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    fn take_idle(&self) -> Option<Link> {
+        let mut idle = self.idle();
+        let mine = idle.iter().rposition(|(of, _)| same(of.as_ref(), self.credentials.as_ref()));
+        if let Some(mine) = mine {
+            return Some(idle.remove(mine).1);
+        }
+        // Those at work and those idle are no more together than may be open.
+        if idle.len() > self.pool.turns.available_permits() {
+            idle.remove(0);
+        }
+        None
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<(Option<Credentials>, Link)>> {
+        self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes as long wherever two passwords differ.
+fn same(one: Option<&Credentials>, other: Option<&Credentials>) -> bool {
+    match (one, other) {
+        (None, None) => true,
+        (Some(one), Some(other)) => {
+            let (ours, theirs) = (one.password.as_bytes(), other.password.as_bytes());
+            let differ = ours.iter().zip(theirs).fold(0, |differ, (ours, theirs)| differ | (ours ^ theirs));
+            one.user == other.user && ours.len() == theirs.len() && differ == 0
+        }
+        _ => false,
     }
 }
 
@@ -79,7 +126,7 @@ pub(crate) struct Lent<'a> {
 
 impl Lent<'_> {
     pub(crate) fn give_back(self) {
-        self.brokers.idle().push(self.link);
+        self.brokers.idle().push((self.brokers.credentials.clone(), self.link));
     }
 }
 

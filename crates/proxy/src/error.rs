@@ -2,7 +2,7 @@
 //! code's first three digits.
 
 use axum::body::Body;
-use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use playhouse_client::ResponseError;
@@ -58,6 +58,14 @@ impl ApiError {
         ApiError::new(StatusCode::TOO_MANY_REQUESTS, 429, reason)
     }
 
+    pub(crate) fn unauthenticated() -> ApiError {
+        ApiError::new(
+            StatusCode::UNAUTHORIZED,
+            40101,
+            "An API key is required: as Authorization: Basic, with any user, or Bearer.",
+        )
+    }
+
     pub(crate) fn closing(self) -> ApiError {
         ApiError { closes: true, ..self }
     }
@@ -67,6 +75,12 @@ impl ApiError {
         use ResponseError::*;
         let (bad_request, not_found) = (StatusCode::BAD_REQUEST, StatusCode::NOT_FOUND);
         match (error.code(), api) {
+            (Some(SaslAuthenticationFailed), _) => {
+                ApiError::new(StatusCode::UNAUTHORIZED, 40101, format!("Kafka Authentication Error: {error}"))
+            }
+            _ if error.is_denied() => {
+                ApiError::new(StatusCode::FORBIDDEN, 40301, format!("Kafka Authorization Error: {error}"))
+            }
             (Some(UnknownTopicOrPartition | UnknownTopicId), Api::V2) => ApiError::topic_not_found(),
             // A name that no topic can have.
             (Some(InvalidTopicException), Api::V2) => ApiError::topic_not_found(),
@@ -115,6 +129,9 @@ impl IntoResponse for ApiError {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(media::V2));
         if matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"playhouse\""));
         }
         if self.closes {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));

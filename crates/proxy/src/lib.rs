@@ -5,13 +5,15 @@
 //! - `consumers`: what is kept between requests of those who read;
 //! - `media`, `formats`: content types, and keys and values between JSON and bytes (`formats/schemas.rs` has those with a
 //!   schema of the registry);
-//! - `brokers`: connections lent to one request at a time; `produce`: records on their way;
+//! - `brokers`: connections lent to one request at a time; `caller`: with whose credentials; `produce`: records on their
+//!   way;
 //! - `request`, `error`: bodies within limits, and `{"error_code", "message"}`.
 //!
 //! It speaks to brokers by `playhouse-client` only, over sockets, so it knows nothing of Playhouse's log, gate or SQL; what a
 //! broker refuses, it passes on. Schemas it has from the registry of this process.
 
 mod brokers;
+mod caller;
 mod consumers;
 mod error;
 mod formats;
@@ -23,13 +25,15 @@ mod v3;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{StatusCode, Uri};
+use playhouse_client::Credentials;
 use playhouse_http::this_machine_only;
-use playhouse_http::{BodyLimits, ByteBudget, ServeOptions};
+use playhouse_http::{BodyLimits, ByteBudget, ServeOptions, Traffic};
 use playhouse_registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -56,6 +60,23 @@ pub struct ProxyConfig {
     pub consumer_idle_timeout: Duration,
     /// The most that one read of a consumer returns, apart from a first record that is larger.
     pub records_bytes_max: usize,
+    /// Whether the brokers do: callers then show what is shown to them.
+    pub asks_for_credentials: bool,
+    pub metrics: Arc<ProxyMetrics>,
+}
+
+/// What the proxy counts.
+#[derive(Debug, Default)]
+pub struct ProxyMetrics {
+    pub traffic: Arc<Traffic>,
+    consumers: AtomicUsize,
+}
+
+impl ProxyMetrics {
+    /// Consumer instances.
+    pub fn consumers(&self) -> usize {
+        self.consumers.load(Ordering::Relaxed)
+    }
 }
 
 impl Default for ProxyConfig {
@@ -68,19 +89,30 @@ impl Default for ProxyConfig {
             consumers_max: 100,
             consumer_idle_timeout: Duration::from_secs(300),
             records_bytes_max: 8 << 20,
+            asks_for_credentials: false,
+            metrics: Arc::default(),
         }
     }
 }
 
 /// What every request needs.
+#[derive(Clone)]
 pub(crate) struct Proxy {
+    /// With the caller's credentials.
     brokers: Arc<Brokers>,
-    consumers: Consumers,
-    schemas: Schemas,
+    consumers: Arc<Consumers>,
+    schemas: Arc<Schemas>,
+    asks_for_credentials: bool,
     records_bytes_max: usize,
     bound: SocketAddr,
     budget: Arc<ByteBudget>,
     limits: BodyLimits,
+}
+
+impl Proxy {
+    fn for_caller(&self, credentials: Credentials) -> Proxy {
+        Proxy { brokers: Arc::new(self.brokers.with(credentials)), ..self.clone() }
+    }
 }
 
 /// Serves until `stop`. `bootstrap` are the brokers, `host:port` with commas; they need not be there yet.
@@ -92,12 +124,17 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let bound = listener.local_addr()?;
-    let options = ServeOptions { connections_max: config.connections_max, ..ServeOptions::default() };
+    let options = ServeOptions {
+        connections_max: config.connections_max,
+        traffic: config.metrics.traffic.clone(),
+        ..ServeOptions::default()
+    };
     let brokers = Arc::new(Brokers::new(bootstrap, config.broker_connections));
     let proxy = Arc::new(Proxy {
-        consumers: Consumers::new(brokers.clone(), config.consumers_max, config.consumer_idle_timeout),
+        consumers: Arc::new(Consumers::new(config.consumers_max, config.consumer_idle_timeout, config.metrics.clone())),
         brokers,
-        schemas: Schemas::new(registry),
+        schemas: Arc::new(Schemas::new(registry)),
+        asks_for_credentials: config.asks_for_credentials,
         records_bytes_max: config.records_bytes_max,
         bound,
         budget: ByteBudget::new(config.memory_bytes),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::header::CONTENT_TYPE;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use hyper::{Request, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -24,6 +24,9 @@ pub struct AdminArgs {
     /// How long to wait for an answer
     #[arg(long, value_name = "SPAN", default_value = "60s", value_parser = playhouse_generate::parse_span)]
     timeout: Duration,
+    /// API key, where the door asks for one
+    #[arg(long, value_name = "KEY", env = "PLAYHOUSE_API_KEY", hide_env_values = true)]
+    api_key: Option<String>,
 }
 
 impl AdminArgs {
@@ -52,9 +55,13 @@ impl AdminArgs {
             .with_context(|| format!("{root:?} is not the address of an admin door (like http://127.0.0.1:8080)"))
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Value> {
+    async fn exchange(&self, mut request: Request<Full<Bytes>>) -> Result<Value> {
         let root = self.root();
         let client: Client<HttpConnector, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+        if let Some(key) = &self.api_key {
+            let value = HeaderValue::try_from(format!("Bearer {key}")).context("--api-key is none")?;
+            request.headers_mut().insert(AUTHORIZATION, value);
+        }
         let exchange = async {
             let response = client.request(request).await.map_err(|error| anyhow!("{}", cause(&error)))?;
             let status = response.status();

@@ -22,14 +22,23 @@ pub fn run(args: Args) -> Result<()> {
         DateTime::from_timestamp_millis(created_ms).unwrap_or_default().to_rfc3339_opts(SecondsFormat::Secs, true)
     };
     if args.json {
-        let rows = keys.iter().map(
-            |key| json!({"id": key.id, "name": key.name, "topics": key.topics, "created": created(key.created_ms)}),
-        );
+        let rows = keys.iter().map(|key| {
+            json!({
+                "id": key.id,
+                "name": key.name,
+                "topics": key.grant.topics,
+                "rights": key.grant.rights,
+                "created": created(key.created_ms),
+            })
+        });
         print_json(&rows.collect());
         return Ok(());
     }
-    let rows: Vec<Vec<String>> =
-        keys.into_iter().map(|key| vec![key.id, key.name, key.topics.join(", "), created(key.created_ms)]).collect();
-    print(&table(&["id", "name", "topics", "created"], &rows));
+    let row = |key: playhouse_gate::Key| {
+        let rights: Vec<&str> = key.grant.rights.iter().map(|right| right.name()).collect();
+        vec![key.id, key.name, rights.join(", "), key.grant.topics.join(", "), created(key.created_ms)]
+    };
+    let rows: Vec<Vec<String>> = keys.into_iter().map(row).collect();
+    print(&table(&["id", "name", "may", "topics", "created"], &rows));
     Ok(())
 }

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use playhouse_log::disk::{Disk, create_dir_durably, read_file, write_atomically};
 use serde::{Deserialize, Serialize};
 
+use super::grant::{Grant, GrantError};
 use super::token::{Key, NewKey};
 
 const MAGIC: &str = "playhouse-keys";
 const VERSION: u32 = 1;
 const KEYS_MAX: usize = 10_000;
-const TOPICS_MAX: usize = 100;
 const NAME_CHARACTERS_MAX: usize = 100;
 
 #[derive(Debug, thiserror::Error)]
@@ -26,10 +26,8 @@ pub enum KeysError {
     Name(String),
     #[error("a key named {0:?} is there already: revoke it, or choose another name")]
     NameTaken(String),
-    #[error("{0:?} is no topic: use a topic's name, the beginning of one with a star (web.*), or a star for all")]
-    Topic(String),
-    #[error("a key needs 1 to {TOPICS_MAX} topics, or a star for all")]
-    Topics,
+    #[error(transparent)]
+    Grant(#[from] GrantError),
     #[error("there are {KEYS_MAX} keys already: revoke some")]
     Full,
     #[error("the system gives no random numbers: {0}")]
@@ -67,8 +65,9 @@ impl KeyFile {
     }
 
     /// Makes a key and stores it durably. Processes that change keys have to take turns.
-    pub fn create(&self, name: &str, topics: Vec<String>, now_ms: i64) -> Result<NewKey, KeysError> {
-        check(name, &topics)?;
+    pub fn create(&self, name: &str, grant: Grant, now_ms: i64) -> Result<NewKey, KeysError> {
+        check(name)?;
+        grant.check()?;
         let mut keys = self.list()?;
         if keys.iter().any(|key| key.name == name) {
             return Err(KeysError::NameTaken(name.to_owned()));
@@ -76,7 +75,7 @@ impl KeyFile {
         if keys.len() >= KEYS_MAX {
             return Err(KeysError::Full);
         }
-        let made = NewKey::make(name, topics, now_ms)?;
+        let made = NewKey::make(name, grant, now_ms)?;
         keys.push(made.key.clone());
         self.write(keys)?;
         Ok(made)
@@ -120,20 +119,10 @@ impl KeyFile {
     }
 }
 
-fn check(name: &str, topics: &[String]) -> Result<(), KeysError> {
+fn check(name: &str) -> Result<(), KeysError> {
     let characters = name.chars().count();
     if !(1..=NAME_CHARACTERS_MAX).contains(&characters) || name.chars().any(char::is_control) {
         return Err(KeysError::Name(name.to_owned()));
-    }
-    if !(1..=TOPICS_MAX).contains(&topics.len()) {
-        return Err(KeysError::Topics);
-    }
-    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    for topic in topics {
-        let named = topic.strip_suffix('*').unwrap_or(topic);
-        if topic.is_empty() || topic.len() > 250 || !named.chars().all(legal) {
-            return Err(KeysError::Topic(topic.clone()));
-        }
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
-//! API keys: who may send events, and to which topics.
+//! API keys: who may send, read and administer, and which topics.
 //!
-//! - [`token`]: what a caller shows, and what is kept of it;
+//! - [`token`]: what a caller shows, and what is kept of it; [`shown`]: how it is shown in an `Authorization` header;
+//! - [`grant`]: what a key is good for;
 //! - [`file`]: the keys of a data directory, changed by one process at a time;
 //! - [`KeyRing`]: the keys that a running server goes by, read again when the file has changed.
 //!
@@ -8,31 +9,67 @@
 //! slow would only slow down every request.
 
 mod file;
+mod grant;
+mod shown;
 mod token;
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 pub use file::{KeyFile, KeysError};
+pub use grant::{Grant, GrantError, Right};
+pub use shown::Shown;
 pub use token::{Key, NewKey};
+
+/// What a caller of a door has to show.
+#[derive(Debug, Clone, Default)]
+pub enum Auth {
+    /// Nothing: whoever reaches the door may use it.
+    #[default]
+    None,
+    Keys(Arc<KeyRing>),
+}
 
 /// Who a key belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
     /// The key's id: shown, stored and logged without harm.
     pub id: Arc<str>,
-    topics: Arc<[String]>,
+    grant: Arc<Grant>,
 }
 
 impl Principal {
     pub fn may_send_to(&self, topic: &str) -> bool {
-        self.topics.iter().any(|scope| covers(scope, topic))
+        self.grant.may(Right::Send) && self.grant.covers(topic)
     }
-}
 
-/// A scope is a topic, the beginning of a topic's name and `*`, or `*`.
-fn covers(scope: &str, topic: &str) -> bool {
-    scope.strip_suffix('*').map_or(scope == topic, |beginning| topic.starts_with(beginning))
+    pub fn may_read(&self, topic: &str) -> bool {
+        self.grant.may(Right::Read) && self.grant.covers(topic)
+    }
+
+    /// Whether it may know of a topic.
+    pub fn sees(&self, topic: &str) -> bool {
+        self.grant.covers(topic)
+    }
+
+    /// Whether it may send anything anywhere.
+    pub fn sends(&self) -> bool {
+        self.grant.may(Right::Send)
+    }
+
+    /// Whether it may read anything anywhere.
+    pub fn reads(&self) -> bool {
+        self.grant.may(Right::Read)
+    }
+
+    /// Whether it may read everything, whatever topics there will be.
+    pub fn reads_all(&self) -> bool {
+        self.reads() && self.grant.topics.iter().any(|scope| scope == "*")
+    }
+
+    pub fn is_admin(&self) -> bool {
+        self.grant.is_admin()
+    }
 }
 
 /// The keys in force.
@@ -68,7 +105,7 @@ impl KeyRing {
             None => Vec::new(),
         };
         let by_id = keys.into_iter().map(|key| {
-            let principal = Principal { id: key.id.as_str().into(), topics: key.topics.into() };
+            let principal = Principal { id: key.id.as_str().into(), grant: Arc::new(key.grant) };
             (key.id, (principal, key.secret_sha256))
         });
         let loaded = Loaded { contents, keys: Arc::new(by_id.collect()) };
@@ -90,6 +127,11 @@ impl KeyRing {
         let keys = self.keys();
         let (principal, kept) = keys.get(id)?;
         token::matches(secret, kept).then(|| principal.clone())
+    }
+
+    /// Whether a key is still what it was when its principal was found.
+    pub fn is_in_force(&self, principal: &Principal) -> bool {
+        self.keys().get(&*principal.id).is_some_and(|(current, _)| current == principal)
     }
 
     fn keys(&self) -> Arc<HashMap<String, (Principal, [u8; 32])>> {
@@ -114,7 +156,7 @@ mod tests {
         let disk = SimulatedDisk::new();
         let ring = KeyRing::open(file(&disk)).unwrap();
         assert!(ring.is_empty() && ring.principal("phk_0_0").is_none());
-        let made = file(&disk).create("player", vec!["events".into(), "clicks.*".into()], 5).unwrap();
+        let made = file(&disk).create("player", Grant::send(["events", "clicks.*"]), 5).unwrap();
         assert!(ring.refresh().unwrap() && !ring.refresh().unwrap());
 
         let principal = ring.principal(&made.token).unwrap();
@@ -122,7 +164,10 @@ mod tests {
         for (topic, may) in [("events", true), ("clicks.web", true), ("clicks", false), ("events2", false), ("", false)]
         {
             assert_eq!(principal.may_send_to(topic), may, "{topic}");
+            assert_eq!(principal.sees(topic), may, "{topic}");
+            assert!(!principal.may_read(topic));
         }
+        assert!(ring.is_in_force(&principal));
         let last = if made.token.ends_with('0') { '1' } else { '0' };
         let other_secret = format!("{}{last}", &made.token[..made.token.len() - 1]);
         for wrong in ["", "phk_", &made.key.id, &made.token[1..], &format!("{}0", made.token), &other_secret] {
@@ -132,13 +177,39 @@ mod tests {
         assert!(file(&disk).revoke(&made.key.id).unwrap());
         assert!(!file(&disk).revoke(&made.key.id).unwrap());
         assert!(ring.refresh().unwrap());
-        assert!(ring.principal(&made.token).is_none());
+        assert!(ring.principal(&made.token).is_none() && !ring.is_in_force(&principal));
+    }
+
+    #[test]
+    fn rights_are_apart_and_an_admin_has_all() {
+        let disk = SimulatedDisk::new();
+        let made = |name: &str, grant: Grant| file(&disk).create(name, grant, 5).unwrap().token;
+        let [send, read, admin] =
+            [made("send", Grant::send(["web.*"])), made("read", Grant::read(["web.*"])), made("admin", Grant::admin())];
+        let ring = KeyRing::open(file(&disk)).unwrap();
+        let rights = |token: &str| {
+            let it = ring.principal(token).unwrap();
+            (it.may_send_to("web.a"), it.may_read("web.a"), it.sees("other"), it.reads_all(), it.is_admin())
+        };
+        assert_eq!(rights(&send), (true, false, false, false, false));
+        assert_eq!(rights(&read), (false, true, false, false, false));
+        assert_eq!(rights(&admin), (true, true, true, true, true));
+    }
+
+    #[test]
+    fn a_key_of_before_there_were_rights_may_send() {
+        let digest = "00".repeat(32);
+        let kept = format!(
+            r#"{{"magic":"playhouse-keys","version":1,"keys":[{{"id":"a","name":"a","topics":["t"],"created_ms":1,"secret_sha256":"{digest}"}}]}}"#
+        );
+        let keys = file(&SimulatedDisk::new()).parse(kept.as_bytes()).unwrap();
+        assert_eq!(keys[0].grant, Grant::send(["t"]));
     }
 
     #[test]
     fn keys_survive_a_power_cut_and_their_secrets_are_not_on_disk() {
         let disk = SimulatedDisk::new();
-        let made = file(&disk).create("a", vec!["*".into()], 5).unwrap();
+        let made = file(&disk).create("a", Grant::send(["*"]), 5).unwrap();
         let after = disk.power_cut(None);
         let ring = KeyRing::open(file(&after)).unwrap();
         assert!(ring.principal(&made.token).is_some_and(|principal| principal.may_send_to("anything")));
@@ -151,7 +222,7 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_read_changes_nothing() {
         let disk = SimulatedDisk::new();
-        let made = file(&disk).create("a", vec!["*".into()], 5).unwrap();
+        let made = file(&disk).create("a", Grant::send(["*"]), 5).unwrap();
         let ring = KeyRing::open(file(&disk)).unwrap();
         for broken in ["", "{}", r#"{"magic":"playhouse-keys","version":2,"keys":[]}"#] {
             let open = disk.open(Path::new("/data/keys/keys.json"), false).unwrap();
@@ -160,7 +231,7 @@ mod tests {
             let error = ring.refresh().unwrap_err().to_string();
             assert!(error.contains("keys.json"), "{error}");
             assert!(ring.principal(&made.token).is_some());
-            assert!(file(&disk).create("b", vec!["*".into()], 5).is_err(), "nor is it overwritten");
+            assert!(file(&disk).create("b", Grant::send(["*"]), 5).is_err(), "nor is it overwritten");
         }
     }
 
@@ -168,8 +239,8 @@ mod tests {
     fn names_and_scopes_are_checked() {
         let disk = SimulatedDisk::new();
         let create = |name: &str, topics: &[&str]| {
-            let topics = topics.iter().map(|topic| topic.to_string()).collect();
-            file(&disk).create(name, topics, 5).map(drop).map_err(|error| error.to_string())
+            let grant = Grant::send(topics.iter().copied());
+            file(&disk).create(name, grant, 5).map(drop).map_err(|error| error.to_string())
         };
         assert_eq!(create("a", &["events", "web.*", "*"]), Ok(()));
         assert!(create("a", &["events"]).unwrap_err().contains("already"));
@@ -178,5 +249,8 @@ mod tests {
         for wrong in ["", "a b", "a*b", "**", "ä"] {
             assert!(create("b", &[wrong]).unwrap_err().contains("topic"), "{wrong}");
         }
+        let refused = |grant: Grant| file(&disk).create("c", grant, 5).unwrap_err().to_string();
+        assert!(refused(Grant { topics: vec!["a".into()], ..Grant::admin() }).contains("all topics"));
+        assert!(refused(Grant { rights: vec![], ..Grant::send(["a"]) }).contains("right"));
     }
 }

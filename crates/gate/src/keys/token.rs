@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::grant::Grant;
+
 const PREFIX: &str = "phk_";
 const ID_BYTES: usize = 6;
 const SECRET_BYTES: usize = 24;
@@ -13,8 +15,8 @@ pub struct Key {
     pub id: String,
     /// Whom it was made for.
     pub name: String,
-    /// Topics, beginnings of topics (`web.*`), or `*`.
-    pub topics: Vec<String>,
+    #[serde(flatten)]
+    pub grant: Grant,
     pub created_ms: i64,
     #[serde(with = "hex_digest")]
     pub(super) secret_sha256: [u8; 32],
@@ -28,14 +30,14 @@ pub struct NewKey {
 }
 
 impl NewKey {
-    pub(super) fn make(name: &str, topics: Vec<String>, now_ms: i64) -> Result<NewKey, getrandom::Error> {
+    pub(super) fn make(name: &str, grant: Grant, now_ms: i64) -> Result<NewKey, getrandom::Error> {
         let mut random = [0; ID_BYTES + SECRET_BYTES];
         getrandom::fill(&mut random)?;
         let (id, secret) = random.split_at(ID_BYTES);
         let (id, secret) = (hex(id), hex(secret));
         let token = format!("{PREFIX}{id}_{secret}");
         let secret_sha256 = digest(&secret);
-        Ok(NewKey { key: Key { id, name: name.to_owned(), topics, created_ms: now_ms, secret_sha256 }, token })
+        Ok(NewKey { key: Key { id, name: name.to_owned(), grant, created_ms: now_ms, secret_sha256 }, token })
     }
 }
 

@@ -1,6 +1,8 @@
 //! The admin door: health, metrics, status and bad events of this process, and the OpenAPI document of both doors.
 //!
-//! It has no authentication, so on a loopback address it answers only to the names of this machine (see `host`).
+//! Where keys are asked for, who may read all topics may read here, and an admin may do the rest; health is anybody's.
+//! Otherwise it has no authentication. In both cases it answers on a loopback address only to the names of this machine, and
+//! elsewhere to pages of its own name (see `host`).
 
 mod bad_events;
 mod health;
@@ -10,15 +12,16 @@ mod repairs;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::State;
-use axum::http::header;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router, middleware};
-use playhouse_gate::Gate;
+use playhouse_gate::{Auth, Gate, Principal};
 
-use crate::host;
 use crate::problem::{Problem, method_not_allowed};
+use crate::{doorkeeper, host};
 
 pub use health::Readiness;
 pub use metrics::{Kind, Metric};
@@ -31,6 +34,7 @@ pub struct AdminDoor {
     pub status: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
     /// Whose bad events these are, and the way back in for them.
     pub gate: Arc<Gate>,
+    pub auth: Auth,
 }
 
 fn routes() -> Vec<(&'static str, MethodRouter<AdminDoor>)> {
@@ -57,8 +61,29 @@ pub fn router(door: AdminDoor, bound: SocketAddr) -> Router {
         .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(|| async { Problem::not_found("see /api/openapi.json for what exists") })
+        .layer(middleware::from_fn_with_state(door.auth.clone(), admit))
         .layer(middleware::from_fn_with_state(host::Policy::new(bound), host::check))
         .with_state(door)
+}
+
+async fn admit(State(auth): State<Auth>, request: Request, next: Next) -> Response {
+    let reads = request.method().is_safe();
+    let may = if reads { Principal::reads_all } else { Principal::is_admin };
+    // Whoever restarts what does not answer has no key.
+    let is_open = request.uri().path().starts_with("/health/");
+    match doorkeeper::admit(&auth, request.headers(), may) {
+        Err(problem) if !is_open => {
+            let is_unknown = problem.status() == StatusCode::UNAUTHORIZED;
+            let mut response = problem.closing().into_response();
+            if is_unknown {
+                // So that browsers ask for it.
+                let basic = HeaderValue::from_static("Basic realm=\"playhouse\", charset=\"UTF-8\"");
+                response.headers_mut().append(header::WWW_AUTHENTICATE, basic);
+            }
+            response
+        }
+        _ => next.run(request).await,
+    }
 }
 
 async fn openapi() -> Response {

@@ -71,7 +71,7 @@ pub(super) async fn check(State(door): State<Arc<IngestDoor>>, request: Request,
         let detail =
             format!("pages of {origin:?} may not send events: the setting ingest.origins names those that may");
         let title = "The page's origin is not allowed";
-        return door.answered(Err(Problem::new(StatusCode::FORBIDDEN, "foreign-origin", title, detail).closing()));
+        return Problem::new(StatusCode::FORBIDDEN, "foreign-origin", title, detail).closing().into_response();
     }
     let is_preflight =
         *request.method() == Method::OPTIONS && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);

@@ -17,7 +17,7 @@ use hyper::body::Body as _;
 use playhouse_gate::{Origin, Outcome};
 
 use super::idempotency::{self, Answer, Begun, Fingerprint, Key};
-use super::{IngestDoor, sender};
+use super::{IngestDoor, access, sender};
 use crate::Problem;
 use crate::body::{BUSY_RETRY, LeasedBody, Received, receive};
 use crate::budget::Lease;
@@ -27,29 +27,28 @@ const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
-pub(super) async fn to_default_topic(State(door): State<Arc<IngestDoor>>, request: Request) -> Response {
+pub(super) async fn to_default_topic(
+    State(door): State<Arc<IngestDoor>>,
+    request: Request,
+) -> Result<Response, Problem> {
     let topic = door.gate.default_topic().to_string();
-    let answer = ingest(&door, &topic, request).await;
-    door.answered(answer)
+    ingest(&door, &topic, request).await
 }
 
 pub(super) async fn to_topic(
     State(door): State<Arc<IngestDoor>>,
     topic: Result<Path<String>, PathRejection>,
     request: Request,
-) -> Response {
-    let answer = match topic {
-        Ok(Path(topic)) => ingest(&door, &topic, request).await,
-        Err(rejection) => Err(Problem::bad_request(rejection.body_text()).closing()),
-    };
-    door.answered(answer)
+) -> Result<Response, Problem> {
+    let Path(topic) = topic.map_err(|rejection| Problem::bad_request(rejection.body_text()).closing())?;
+    ingest(&door, &topic, request).await
 }
 
 async fn ingest(door: &Arc<IngestDoor>, topic: &str, request: Request) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
     let origin = sender::origin(&head, door.config.proxies);
     // Before anything is said about topics.
-    let caller = door.access.admit(&head, origin.address, topic).map_err(Problem::closing)?;
+    let caller = access::admit(&door.config.access, &head, origin.address, topic).map_err(Problem::closing)?;
     door.known(topic).map_err(Problem::closing)?;
     let key = Key::of(&head.headers, &caller)?;
     let encoding = Encoding::of(&head.headers)?;
@@ -63,7 +62,7 @@ async fn ingest(door: &Arc<IngestDoor>, topic: &str, request: Request) -> Result
     }
     let minimal = prefers_minimal(&head.headers);
     let received = receive(body, announced, encoding, limits, door.budget.lease()).await?;
-    door.access.charge(&caller, received.bytes.len());
+    door.config.access.charge(&caller, received.bytes.len());
     match key {
         Some(key) => once(door, key, topic, received, origin, minimal).await,
         None => {

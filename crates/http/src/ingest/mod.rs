@@ -3,7 +3,7 @@
 //! - [`events`]: `POST /events/{topic}`, and `POST /events` for the default topic;
 //! - [`pixel`]: `GET /events/{topic}/pixel.gif`, and `GET /pixel.gif` for the default topic;
 //! - [`idempotency`]: the first answer again for a request that is sent again;
-//! - [`access`]: who may send, and how much; [`cors`]: which web pages may; [`sender`]: who sent.
+//! - [`access`]: what callers show to be let in; [`cors`]: which web pages may; [`sender`]: who sent.
 
 mod access;
 mod cors;
@@ -16,20 +16,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Router, middleware};
-use playhouse_gate::{Gate, RateLimits, RequestError, is_internal};
+use playhouse_gate::{Access, Gate, RequestError, is_internal};
 
 use crate::body::BodyLimits;
 use crate::budget::ByteBudget;
 use crate::problem::{Problem, method_not_allowed};
 
-pub use access::Auth;
 pub use cors::Origins;
 pub use idempotency::{IdempotencyConfig, IdempotencyError};
 
-use access::Access;
 use idempotency::Answers;
 
 #[derive(Debug, Clone, Default)]
@@ -40,9 +37,8 @@ pub struct IngestConfig {
     pub proxies: usize,
     pub origins: Origins,
     pub idempotency: IdempotencyConfig,
-    pub auth: Auth,
-    /// Of each caller.
-    pub rates: RateLimits,
+    /// Who may send, and how much.
+    pub access: Arc<Access>,
 }
 
 pub struct IngestDoor {
@@ -50,24 +46,7 @@ pub struct IngestDoor {
     config: IngestConfig,
     budget: Arc<ByteBudget>,
     answers: Arc<Answers>,
-    access: Access,
-    counters: [AtomicU64; 4],
     replays: AtomicU64,
-}
-
-/// Answers since start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct IngestCounters {
-    /// 200, 204 and 422 with results: the events were looked at.
-    pub answered: u64,
-    /// Other 4xx.
-    pub refused: u64,
-    /// 429.
-    pub busy: u64,
-    /// 5xx.
-    pub failed: u64,
-    /// Of those answered: with the first answer of their idempotency key.
-    pub replayed: u64,
 }
 
 impl IngestDoor {
@@ -78,36 +57,16 @@ impl IngestDoor {
         budget: Arc<ByteBudget>,
     ) -> Result<Arc<IngestDoor>, IdempotencyError> {
         let answers = Answers::open(gate.log(), config.idempotency.clone())?;
-        let access = Access::new(config.auth.clone(), &config.rates);
-        let (counters, replays) = Default::default();
-        Ok(Arc::new(IngestDoor { gate, config, budget, answers, access, counters, replays }))
+        Ok(Arc::new(IngestDoor { gate, config, budget, answers, replays: AtomicU64::new(0) }))
     }
 
-    pub fn counters(&self) -> IngestCounters {
-        let [answered, refused, busy, failed] = self.counters.each_ref().map(|counter| counter.load(Ordering::Relaxed));
-        let replayed = self.replays.load(Ordering::Relaxed);
-        IngestCounters { answered, refused, busy, failed, replayed }
-    }
-
-    fn count(&self, status: StatusCode, is_problem: bool) {
-        let counter = match status {
-            _ if !is_problem => 0,
-            StatusCode::TOO_MANY_REQUESTS => 2,
-            status if status.is_server_error() => 3,
-            _ => 1,
-        };
-        self.counters[counter].fetch_add(1, Ordering::Relaxed);
+    /// Requests answered with the first answer of their idempotency key, since the start.
+    pub fn replays(&self) -> u64 {
+        self.replays.load(Ordering::Relaxed)
     }
 
     fn count_replay(&self) {
         self.replays.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn answered(&self, answer: Result<Response, Problem>) -> Response {
-        let is_problem = answer.is_err();
-        let response = answer.unwrap_or_else(Problem::into_response);
-        self.count(response.status(), is_problem);
-        response
     }
 
     fn known(&self, topic: &str) -> Result<(), Problem> {

@@ -12,7 +12,7 @@ use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::access::API_KEY_PARAMETER;
-use super::{IngestDoor, sender};
+use super::{IngestDoor, access, sender};
 use crate::Problem;
 
 /// One transparent pixel.
@@ -36,9 +36,9 @@ pub(super) async fn to_default_topic(
     State(door): State<Arc<IngestDoor>>,
     fields: Fields,
     request: Request,
-) -> Response {
+) -> Result<Response, Problem> {
     let topic = door.gate.default_topic().to_string();
-    answer(&door, &topic, fields, request).await
+    ingest(&door, &topic, fields, request).await
 }
 
 pub(super) async fn to_topic(
@@ -46,11 +46,9 @@ pub(super) async fn to_topic(
     topic: Result<Path<String>, PathRejection>,
     fields: Fields,
     request: Request,
-) -> Response {
-    match topic {
-        Ok(Path(topic)) => answer(&door, &topic, fields, request).await,
-        Err(rejection) => door.answered(Err(Problem::bad_request(rejection.body_text()))),
-    }
+) -> Result<Response, Problem> {
+    let Path(topic) = topic.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    ingest(&door, &topic, fields, request).await
 }
 
 /// What looks ahead (link checkers, mail filters) has seen nothing.
@@ -58,19 +56,15 @@ pub(super) async fn head() -> Response {
     image_headers().into_response()
 }
 
-async fn answer(door: &IngestDoor, topic: &str, fields: Fields, request: Request) -> Response {
-    door.answered(ingest(door, topic, fields, request).await)
-}
-
 async fn ingest(door: &IngestDoor, topic: &str, fields: Fields, request: Request) -> Result<Response, Problem> {
     let (head, _) = request.into_parts();
     let origin = sender::origin(&head, door.config.proxies);
-    let caller = door.access.admit(&head, origin.address, topic)?;
+    let caller = access::admit(&door.config.access, &head, origin.address, topic)?;
     door.known(topic)?;
     let Query(mut fields) = fields.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
     fields.retain(|(name, _)| name != API_KEY_PARAMETER);
     let event = door.gate.event_of(topic, &fields).map_err(|error| Problem::bad_request(error.to_string()))?;
-    door.access.charge(&caller, event.len());
+    door.config.access.charge(&caller, event.len());
     let outcome = door.gate.ingest(topic, event, &origin).await.map_err(|error| door.refusal(error))?;
     let status = if outcome.rejected == 0 { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
     Ok((status, image_headers(), GIF).into_response())

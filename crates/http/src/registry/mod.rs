@@ -27,12 +27,13 @@ use axum::routing::{MethodRouter, get, post};
 use axum::{Router, http};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use playhouse_gate::{Auth, Principal};
 use playhouse_registry::Registry;
 use playhouse_schema::registry::Registered;
 
 use crate::body::BodyLimits;
 use crate::budget::ByteBudget;
-use crate::host;
+use crate::{doorkeeper, host};
 
 use self::refusal::Refusal;
 use self::request::Asked;
@@ -52,15 +53,16 @@ pub struct RegistryDoor {
     cluster_id: String,
     limits: BodyLimits,
     budget: Arc<ByteBudget>,
+    auth: Auth,
 }
 
 type Door = State<Arc<RegistryDoor>>;
 
 impl RegistryDoor {
     /// Of `limits`, those of time count: sizes are the registry's own.
-    pub fn new(registry: Arc<Registry>, cluster_id: String, limits: BodyLimits) -> Arc<RegistryDoor> {
+    pub fn new(registry: Arc<Registry>, cluster_id: String, limits: BodyLimits, auth: Auth) -> Arc<RegistryDoor> {
         let limits = BodyLimits { compressed_bytes_max: REQUEST_BYTES_MAX, bytes_max: REQUEST_BYTES_MAX, ..limits };
-        Arc::new(RegistryDoor { registry, cluster_id, limits, budget: ByteBudget::new(REQUESTS_BYTES_MAX) })
+        Arc::new(RegistryDoor { registry, cluster_id, limits, budget: ByteBudget::new(REQUESTS_BYTES_MAX), auth })
     }
 
     /// The text of a schema in the format that is asked for; `None` for the registered one.
@@ -124,12 +126,13 @@ pub fn router(door: Arc<RegistryDoor>, bound: SocketAddr) -> Router {
         .fallback(|uri: Uri| async move {
             Refusal::new(StatusCode::NOT_FOUND, format!("there is no resource {}", uri.path())).closing()
         })
-        .layer(middleware::from_fn_with_state(host::Policy::new(bound), guard))
+        .layer(middleware::from_fn_with_state((host::Policy::new(bound), door.auth.clone()), guard))
         .with_state(door)
 }
 
-/// Keeps out web pages of others, as at the admin door, and gives answers the content type that the client prefers.
-async fn guard(State(policy): State<host::Policy>, request: Request, next: Next) -> Response {
+/// Keeps out web pages of others, as at the admin door, and who has no key where one is asked for, and gives answers the
+/// content type that the client prefers.
+async fn guard(State((policy, auth)): State<(host::Policy, Auth)>, request: Request, next: Next) -> Response {
     if let Some(detail) = policy.refuses(&request) {
         return Refusal::new(StatusCode::MISDIRECTED_REQUEST, detail).closing().into_response();
     }
@@ -137,9 +140,22 @@ async fn guard(State(policy): State<host::Policy>, request: Request, next: Next)
         let message = format!("none of {} is acceptable to the client", CONTENT_TYPES.join(", "));
         return Refusal::new(StatusCode::NOT_ACCEPTABLE, message).closing().into_response();
     };
-    let mut response = next.run(request).await;
+    let may = if changes(&request) { Principal::is_admin } else { |_: &Principal| true };
+    let mut response = match doorkeeper::admit(&auth, request.headers(), may) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => Refusal::from(problem).closing().into_response(),
+    };
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
+}
+
+/// Serializers look schemas up and compare them with what there is: that is a question, although it has a body.
+fn changes(request: &Request) -> bool {
+    let path = request.uri().path();
+    match *request.method() {
+        Method::POST => !path.starts_with("/compatibility/") && path.trim_end_matches('/').ends_with("/versions"),
+        ref method => !method.is_safe(),
+    }
 }
 
 /// The first of our content types that the client takes, whatever weights it gives them.
@@ -155,6 +171,32 @@ fn acceptable(headers: &HeaderMap) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn questions_change_nothing() {
+        let changes = |method: &str, path: &str| {
+            changes(&http::Request::builder().method(method).uri(path).body(axum::body::Body::empty()).unwrap())
+        };
+        for (method, path) in [
+            ("GET", "/subjects"),
+            ("HEAD", "/subjects/a/versions"),
+            ("POST", "/subjects/a"),
+            ("POST", "/compatibility/subjects/a/versions"),
+            ("POST", "/compatibility/subjects/a/versions/latest"),
+        ] {
+            assert!(!changes(method, path), "{method} {path}");
+        }
+        for (method, path) in [
+            ("POST", "/subjects/a/versions"),
+            ("POST", "/subjects/a/versions/"),
+            ("POST", "/subjects/compatibility/versions"),
+            ("DELETE", "/subjects/a"),
+            ("PUT", "/config"),
+            ("PUT", "/mode/a"),
+        ] {
+            assert!(changes(method, path), "{method} {path}");
+        }
+    }
 
     #[test]
     fn the_first_acceptable_type_is_given() {

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use playhouse_gate::{Gate, GateConfig, RateLimits, TopicRule};
-use playhouse_http::ingest::{self, Auth, IngestConfig, IngestDoor, Origins};
-use playhouse_http::{BodyLimits, ByteBudget, ServeOptions, serve};
+use playhouse_gate::{Access, Auth, Gate, GateConfig, RateLimits, TopicRule};
+use playhouse_http::ingest::{self, IngestConfig, IngestDoor, Origins};
+use playhouse_http::{BodyLimits, ByteBudget, ServeOptions, Traffic, serve};
 use playhouse_log::disk::SimulatedDisk;
 use playhouse_log::{Log, LogConfig, TopicSettings};
 use serde_json::Value;
@@ -55,6 +55,7 @@ impl Default for Limits {
 }
 
 pub struct Served {
+    pub traffic: Arc<Traffic>,
     pub address: SocketAddr,
     pub shutdown: CancellationToken,
     pub task: JoinHandle<()>,
@@ -64,8 +65,17 @@ pub async fn listen(options: ServeOptions, router: impl FnOnce(SocketAddr) -> Ro
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
+    let traffic = options.traffic.clone();
     let task = tokio::spawn(serve(listener, router(address), options, shutdown.clone()));
-    Served { address, shutdown, task }
+    Served { traffic, address, shutdown, task }
+}
+
+impl Served {
+    /// Requests answered with this status.
+    pub fn answered(&self, status: u16) -> u64 {
+        let requests = self.traffic.snapshot().requests;
+        requests.iter().filter(|it| it.1 == status).map(|it| it.2).sum()
+    }
 }
 
 pub struct Door {
@@ -114,8 +124,7 @@ pub async fn door_on(disk: SimulatedDisk, limits: Limits) -> Door {
     let config = IngestConfig {
         body: limits.body,
         origins: limits.origins,
-        auth: limits.auth,
-        rates: limits.rates,
+        access: Arc::new(Access::new(limits.auth, &limits.rates)),
         ..IngestConfig::default()
     };
     let ingest = IngestDoor::new(gate.clone(), config, budget.clone()).unwrap();

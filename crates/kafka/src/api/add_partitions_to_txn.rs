@@ -20,7 +20,9 @@ pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, M
     let transactions = context.shared.transactions.clone();
     let producer = Producer { id: body.v3_and_below_producer_id.0, epoch: body.v3_and_below_producer_epoch };
     let id = body.v3_and_below_transactional_id.to_string();
+    let caller = context.caller.clone();
     let refusal = |(topic, partition): &Place| match log.topic(topic) {
+        _ if !caller.may_send_to(topic) => Some(ResponseError::TopicAuthorizationFailed),
         Some(_) if is_internal(topic) => Some(ResponseError::InvalidTopicException),
         Some(topic) if topic.partition(*partition).is_some() => None,
         _ => Some(ResponseError::UnknownTopicOrPartition),

@@ -4,11 +4,12 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse};
 
-use super::{Request, SUPPORTED};
+use super::{Request, served};
+use crate::connection::Context;
 use crate::guard::Malformed;
 use crate::wire::{Call, Reply};
 
-pub(super) fn handle(mut request: Request) -> Result<Reply, Malformed> {
+pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, Malformed> {
     let body: ApiVersionsRequest = request.decode()?;
     // KIP-511: a client says what it is from version 3 on.
     let named = [&body.client_software_name, &body.client_software_version].iter().all(|it| is_software(it));
@@ -21,7 +22,7 @@ pub(super) fn handle(mut request: Request) -> Result<Reply, Malformed> {
         let lowest = if api == ApiKey::Produce { 0 } else { lowest };
         ApiVersion::default().with_api_key(api as i16).with_min_version(lowest).with_max_version(highest)
     };
-    let keys = SUPPORTED.iter().map(advertise).collect();
+    let keys = served(context).map(advertise).collect();
     request.call.now(&ApiVersionsResponse::default().with_api_keys(keys))
 }
 

@@ -88,8 +88,11 @@ fn configs(context: &Context, resource: &DescribeConfigsResource) -> Result<Vec<
             if name.is_empty() {
                 return Err((ResponseError::InvalidTopicException, "the topic's name is empty".to_owned()));
             }
-            let topic = context.shared.gate.log().topic(name);
-            let topic = topic.ok_or((ResponseError::UnknownTopicOrPartition, "no such topic".to_owned()))?;
+            let topic = context.caller.visible(context.shared.gate.log().topic(name), name);
+            let topic = topic.map_err(|error| match error {
+                ResponseError::TopicAuthorizationFailed => (error, "this API key is for other topics".to_owned()),
+                _ => (error, "no such topic".to_owned()),
+            })?;
             Ok(of_topic(&topic.settings(), &context.shared.topic_defaults(name)))
         }
         // The empty name asks for what is set for all brokers at run time: nothing.

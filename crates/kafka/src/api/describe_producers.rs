@@ -13,13 +13,20 @@ pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, M
     let body: DescribeProducersRequest = request.decode()?;
     let log = context.shared.gate.log();
     let topics = body.topics.into_iter().map(|asked| {
-        let topic = log.topic(&asked.name);
+        let missing = ResponseError::UnknownTopicOrPartition;
+        let topic = context.caller.readable(log.topic(&asked.name), &asked.name, missing);
         let partitions = asked.partition_indexes.iter().map(|index| {
             let response = PartitionResponse::default().with_partition_index(*index);
-            let Some(partition) = topic.as_ref().and_then(|topic| topic.partition(*index)) else {
-                return response
-                    .with_error_code(ResponseError::UnknownTopicOrPartition.code())
-                    .with_error_message(Some(string("no such topic or partition")));
+            let partition = match &topic {
+                Ok(topic) => topic.partition(*index).ok_or((missing, "no such topic or partition")),
+                Err(error) if *error == missing => Err((missing, "no such topic or partition")),
+                Err(error) => Err((*error, "this API key may not read the topic")),
+            };
+            let partition = match partition {
+                Ok(partition) => partition,
+                Err((error, message)) => {
+                    return response.with_error_code(error.code()).with_error_message(Some(string(message)));
+                }
             };
             let producers = partition.producers().into_iter().map(|producer| {
                 ProducerState::default()

@@ -1,6 +1,5 @@
 //! DescribeTopicPartitions (KIP-966): topics page by page, in the order of their names.
 
-use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_topic_partitions_response::{
     Cursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
 };
@@ -20,7 +19,8 @@ pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, M
     let broker = BrokerId(context.shared.config.node_id);
     let mut names: Vec<String> = body.topics.iter().map(|topic| topic.name.to_string()).collect();
     if names.is_empty() {
-        names = log.topics().iter().map(|topic| topic.name().to_owned()).collect();
+        let topics = log.topics();
+        names = topics.iter().map(|topic| topic.name().to_owned()).filter(|name| context.caller.sees(name)).collect();
     }
     names.sort();
     names.dedup();
@@ -43,9 +43,12 @@ pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, M
             .with_name(Some(TopicName(string(name.as_str()))))
             .with_is_internal(is_internal(&name))
             .with_topic_authorized_operations(Operations::Topic.told(true));
-        let Some(topic) = log.topic(&name) else {
-            topics.push(described.with_error_code(ResponseError::UnknownTopicOrPartition.code()));
-            continue;
+        let topic = match context.caller.visible(log.topic(&name), &name) {
+            Ok(topic) => topic,
+            Err(error) => {
+                topics.push(described.with_error_code(error.code()));
+                continue;
+            }
         };
         let from = if name == first { from as usize } else { 0 };
         let partitions = topic.partitions().iter().skip(from).take(room).map(|partition| {

@@ -66,7 +66,7 @@ pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, M
     let bytes_max = (body.max_bytes.max(0) as usize).min(shared.config.fetch_bytes_max);
     let by_id = call.version >= 13;
     let isolation = if body.isolation_level == READ_COMMITTED { Isolation::Committed } else { Isolation::Uncommitted };
-    let wanted: Vec<Wanted> = body.topics.into_iter().map(|topic| resolve(&shared, topic, by_id, isolation)).collect();
+    let wanted: Vec<Wanted> = body.topics.into_iter().map(|topic| resolve(context, topic, by_id, isolation)).collect();
     Ok(Reply::Later(Box::pin(async move {
         let (found, memory) = gather(shared, wanted, bytes_min, bytes_max, deadline).await?;
         let throttle_ms = throttle.charge(Kind::Fetch, &client_id, found.bytes);
@@ -75,16 +75,21 @@ pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, M
 }
 
 fn resolve(
-    shared: &Shared,
+    context: &Context,
     topic: kafka_protocol::messages::fetch_request::FetchTopic,
     by_id: bool,
     isolation: Isolation,
 ) -> Wanted {
-    let log = shared.gate.log();
+    let log = context.shared.gate.log();
     let (found, unknown) = if by_id {
         (topic_by_id(log, topic.topic_id), ResponseError::UnknownTopicId)
     } else {
         (log.topic(&topic.topic), ResponseError::UnknownTopicOrPartition)
+    };
+    let found = match found {
+        // An id that was good once: the client asks for the topic's new one.
+        None if by_id => Err(unknown),
+        found => context.caller.readable(found, &topic.topic, unknown),
     };
     let partitions = topic.partitions.into_iter().map(|partition| WantedPartition {
         index: partition.partition,
@@ -92,8 +97,8 @@ fn resolve(
         bytes_max: partition.partition_max_bytes.max(0) as usize,
         isolation,
         place: check_leader_epoch(partition.current_leader_epoch).and_then(|()| match &found {
-            Some(topic) => topic.partition(partition.partition).cloned().ok_or(ResponseError::UnknownTopicOrPartition),
-            None => Err(unknown),
+            Ok(topic) => topic.partition(partition.partition).cloned().ok_or(ResponseError::UnknownTopicOrPartition),
+            Err(error) => Err(*error),
         }),
     });
     Wanted { topic: topic.topic, topic_id: topic.topic_id, partitions: partitions.collect() }

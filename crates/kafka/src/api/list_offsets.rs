@@ -8,6 +8,7 @@ use playhouse_log::{Log, Partition, ReadError};
 
 use super::fetch::READ_COMMITTED;
 use super::{LEADER_EPOCH, Request, blocking, check_leader_epoch, read_error};
+use crate::access::Caller;
 use crate::connection::Context;
 use crate::guard::Malformed;
 use crate::wire::Reply;
@@ -22,25 +23,28 @@ pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, M
     let body: ListOffsetsRequest = request.decode()?;
     let call = request.call;
     let log = context.shared.gate.log().clone();
+    let caller = context.caller.clone();
     Ok(Reply::Later(Box::pin(async move {
-        let response = blocking(move || answer(&log, body, call.version)).await?;
+        let response = blocking(move || answer(&log, &caller, body, call.version)).await?;
         call.encode(&response)
     })))
 }
 
-fn answer(log: &Log, body: ListOffsetsRequest, version: i16) -> ListOffsetsResponse {
+fn answer(log: &Log, caller: &Caller, body: ListOffsetsRequest, version: i16) -> ListOffsetsResponse {
     let committed = body.isolation_level == READ_COMMITTED;
     let topics = body.topics.into_iter().map(|asked| {
-        let topic = log.topic(&asked.name);
+        let topic = caller.visible(log.topic(&asked.name), &asked.name);
         let partitions = asked.partitions.iter().map(|asked| {
             let response = ListOffsetsPartitionResponse::default().with_partition_index(asked.partition_index);
             if !is_known(asked.timestamp, version) {
                 let error = ResponseError::UnsupportedVersion.code();
                 return response.with_error_code(error).with_offset(-1).with_timestamp(-1);
             }
-            let partition = topic.as_ref().and_then(|topic| topic.partition(asked.partition_index));
-            let found =
-                partition.ok_or(ResponseError::UnknownTopicOrPartition).and_then(|it| find(it, asked, committed));
+            let partition = topic
+                .as_ref()
+                .map_err(|error| *error)
+                .and_then(|topic| topic.partition(asked.partition_index).ok_or(ResponseError::UnknownTopicOrPartition));
+            let found = partition.and_then(|it| find(it, asked, committed));
             match found {
                 Ok((offset, timestamp)) => {
                     let epoch = if offset < 0 || version < 4 { -1 } else { LEADER_EPOCH };

@@ -26,10 +26,14 @@ pub(super) async fn handle(context: &Context, mut request: Request) -> Result<Re
     let asked = body.topics.filter(|topics| version > 0 || !topics.is_empty());
     let topics = match asked {
         None => {
-            log.topics().iter().map(|topic| describe(topic, broker).with_topic_authorized_operations(told)).collect()
+            let topics = log.topics();
+            let seen = topics.iter().filter(|topic| context.caller.sees(topic.name()));
+            seen.map(|topic| describe(topic, broker).with_topic_authorized_operations(told)).collect()
         }
         Some(asked) => {
-            let create = config.auto_create_topics && (version < 4 || body.allow_auto_topic_creation);
+            let create = config.auto_create_topics
+                && context.caller.is_admin()
+                && (version < 4 || body.allow_auto_topic_creation);
             let mut described = Vec::with_capacity(asked.len());
             for topic in asked {
                 let found = match find(context, &topic, create).await? {
@@ -70,8 +74,14 @@ async fn find(
     // Java's administration client sends an empty name beside the id.
     let name = match &asked.name {
         Some(name) if asked.topic_id.is_nil() => name,
-        _ => return Ok(topic_by_id(log, asked.topic_id).ok_or(ResponseError::UnknownTopicId)),
+        _ => {
+            let found = topic_by_id(log, asked.topic_id).filter(|topic| context.caller.sees(topic.name()));
+            return Ok(found.ok_or(ResponseError::UnknownTopicId));
+        }
     };
+    if !context.caller.sees(name) {
+        return Ok(Err(ResponseError::TopicAuthorizationFailed));
+    }
     if let Some(topic) = log.topic(name) {
         return Ok(Ok(topic));
     }

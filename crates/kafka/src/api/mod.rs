@@ -11,6 +11,7 @@ mod create_topics;
 mod delete_groups;
 mod delete_records;
 mod delete_topics;
+mod denied;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
@@ -36,6 +37,7 @@ mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod sasl;
 mod sync_group;
 mod txn_offset_commit;
 
@@ -49,6 +51,7 @@ use playhouse_gate::SCHEMAS_TOPIC;
 use playhouse_log::{Log, ReadError, Topic};
 use uuid::Uuid;
 
+use crate::access::needs;
 use crate::connection::Context;
 use crate::guard::{self, Header, Malformed};
 use crate::wire::{Call, Reply};
@@ -69,6 +72,8 @@ pub(crate) const SUPPORTED: &[(ApiKey, i16, i16)] = &[
     (ApiKey::DescribeGroups, 0, 6),
     (ApiKey::ListGroups, 0, 5),
     (ApiKey::ApiVersions, 0, 4),
+    (ApiKey::SaslHandshake, 0, 1),
+    (ApiKey::SaslAuthenticate, 0, 2),
     (ApiKey::CreateTopics, 2, 7),
     (ApiKey::DeleteTopics, 1, 6),
     (ApiKey::DeleteRecords, 0, 2),
@@ -95,6 +100,13 @@ pub(crate) const SUPPORTED: &[(ApiKey, i16, i16)] = &[
     (ApiKey::DescribeTopicPartitions, 0, 0),
 ];
 
+/// What is served to this caller: SASL only where keys are asked for.
+fn served(context: &Context) -> impl Iterator<Item = &'static (ApiKey, i16, i16)> {
+    let with_sasl = context.caller.is_asked();
+    let is_sasl = |api: ApiKey| matches!(api, ApiKey::SaslHandshake | ApiKey::SaslAuthenticate);
+    SUPPORTED.iter().filter(move |(api, ..)| with_sasl || !is_sasl(*api))
+}
+
 /// A request of a known API and version, its body not yet decoded.
 pub(crate) struct Request {
     pub(crate) call: Call,
@@ -113,11 +125,14 @@ impl Request {
 
 /// Begins a request. What must happen in the order of requests has happened when this returns; the rest is in the reply.
 pub(crate) async fn handle(context: &Context, mut frame: Bytes) -> Result<(ApiKey, Reply), Malformed> {
+    if context.caller.sends_token() {
+        return sasl::token(context, &frame).await.map(|reply| (ApiKey::SaslAuthenticate, reply));
+    }
     let (key, version) = match frame.first_chunk::<4>() {
         Some(&[a, b, c, d]) => (i16::from_be_bytes([a, b]), i16::from_be_bytes([c, d])),
         None => return Err(Malformed("it is too short")),
     };
-    let known = SUPPORTED.iter().find(|(api, ..)| *api as i16 == key);
+    let known = served(context).find(|(api, ..)| *api as i16 == key);
     let &(api, lowest, highest) = known.ok_or(Malformed("unknown API"))?;
     if !(lowest..=highest).contains(&version) {
         // KIP-511: the one request whose version a client cannot know is answered at version 0.
@@ -132,6 +147,13 @@ pub(crate) async fn handle(context: &Context, mut frame: Bytes) -> Result<(ApiKe
         guard::read_header(&mut frame, api.request_header_version(version) >= 2)?;
     guard::check_body(api, version, &frame)?;
     let request = Request { call: Call { api, version, correlation_id }, client_id, body: frame };
+    let needed = needs(api);
+    if !context.caller.has(needed) {
+        if context.caller.is_unknown() {
+            return Err(Malformed("an API key comes first (SASL/PLAIN, with the key for a password)"));
+        }
+        return denied::handle(request).map(|reply| (api, reply));
+    }
     let reply = match api {
         ApiKey::Produce => produce::handle(context, request).await,
         ApiKey::Fetch => fetch::handle(context, request),
@@ -146,7 +168,9 @@ pub(crate) async fn handle(context: &Context, mut frame: Bytes) -> Result<(ApiKe
         ApiKey::SyncGroup => sync_group::handle(context, request),
         ApiKey::DescribeGroups => describe_groups::handle(context, request),
         ApiKey::ListGroups => list_groups::handle(context, request),
-        ApiKey::ApiVersions => api_versions::handle(request),
+        ApiKey::ApiVersions => api_versions::handle(context, request),
+        ApiKey::SaslHandshake => sasl::handshake(context, request),
+        ApiKey::SaslAuthenticate => sasl::authenticate(context, request).await,
         ApiKey::CreateTopics => create_topics::handle(context, request).await,
         ApiKey::DeleteTopics => delete_topics::handle(context, request).await,
         ApiKey::InitProducerId => init_producer_id::handle(context, request),

@@ -32,6 +32,7 @@ pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, M
             let index = partition.partition_index;
             let metadata = partition.committed_metadata.as_deref().unwrap_or("");
             let error = match allowed {
+                _ if !context.caller.may_read(&topic.name) => Some(ResponseError::TopicAuthorizationFailed),
                 _ if known.as_ref().and_then(|it| it.partition(index)).is_none() => {
                     Some(ResponseError::UnknownTopicOrPartition)
                 }

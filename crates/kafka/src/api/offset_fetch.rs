@@ -25,7 +25,7 @@ pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, M
                 return refused.with_error_code(error.code());
             }
             let topics = asked.topics.map(|it| it.into_iter().map(|it| (it.name, it.partition_indexes)).collect());
-            let topics = look_up(groups, &asked.group_id, topics).into_iter().map(|(name, partitions)| {
+            let topics = look_up(context, &asked.group_id, topics).into_iter().map(|(name, partitions)| {
                 let partitions = partitions.into_iter().map(|(index, it)| {
                     let (it, error) = stable(groups, body.require_stable, &asked.group_id, &name, index, it);
                     OffsetFetchResponsePartitions::default()
@@ -43,7 +43,7 @@ pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, M
     }
     let with_epoch = request.call.version >= 5;
     let topics = body.topics.map(|it| it.into_iter().map(|it| (it.name, it.partition_indexes)).collect());
-    let topics = look_up(groups, &body.group_id, topics).into_iter().map(|(name, partitions)| {
+    let topics = look_up(context, &body.group_id, topics).into_iter().map(|(name, partitions)| {
         let partitions = partitions.into_iter().map(|(index, it)| {
             let (it, error) = stable(groups, body.require_stable, &body.group_id, &name, index, it);
             OffsetFetchResponsePartition::default()
@@ -78,16 +78,23 @@ const NONE: Committed = Committed { offset: -1, leader_epoch: -1, metadata: Stri
 
 type Offsets = Vec<(TopicName, Vec<(i32, Committed)>)>;
 
-/// `None` asks for all topics; an offset never committed is -1.
-fn look_up(groups: &Groups, group_id: &str, topics: Option<Vec<(TopicName, Vec<i32>)>>) -> Offsets {
+/// `None` asks for all topics that are the caller's; an offset never committed is -1.
+fn look_up(context: &Context, group_id: &str, topics: Option<Vec<(TopicName, Vec<i32>)>>) -> Offsets {
+    let (groups, caller) = (&context.shared.groups, &context.caller);
     let Some(topics) = topics else {
         let mut all: BTreeMap<String, Vec<(i32, Committed)>> = BTreeMap::new();
         for ((topic, index), committed) in groups.all_committed(group_id) {
+            if !caller.sees(&topic) {
+                continue;
+            }
             all.entry(topic).or_default().push((index, committed));
         }
         return all.into_iter().map(|(topic, partitions)| (TopicName(string(topic)), partitions)).collect();
     };
-    let find = |topic: &TopicName, index: i32| groups.committed(group_id, &(topic.to_string(), index)).unwrap_or(NONE);
+    let find = |topic: &TopicName, index: i32| {
+        let committed = groups.committed(group_id, &(topic.to_string(), index));
+        committed.filter(|_| caller.sees(topic)).unwrap_or(NONE)
+    };
     let topics = topics.into_iter().map(|(topic, indexes)| {
         let partitions = indexes.into_iter().map(|index| (index, find(&topic, index))).collect();
         (topic, partitions)

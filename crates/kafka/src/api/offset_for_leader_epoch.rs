@@ -13,10 +13,12 @@ pub(super) fn handle(context: &Context, mut request: Request) -> Result<Reply, M
     let body: OffsetForLeaderEpochRequest = request.decode()?;
     let log = context.shared.gate.log();
     let topics = body.topics.into_iter().map(|asked| {
-        let topic = log.topic(&asked.topic);
+        let topic = context.caller.visible(log.topic(&asked.topic), &asked.topic);
         let partitions = asked.partitions.iter().map(|asked| {
-            let partition = topic.as_ref().and_then(|topic| topic.partition(asked.partition));
-            let found = partition.ok_or(ResponseError::UnknownTopicOrPartition);
+            let found = topic
+                .as_ref()
+                .map_err(|error| *error)
+                .and_then(|topic| topic.partition(asked.partition).ok_or(ResponseError::UnknownTopicOrPartition));
             let found = found.and_then(|it| check_leader_epoch(asked.current_leader_epoch).map(|()| it));
             let end = EpochEndOffset::default().with_partition(asked.partition);
             match found {

@@ -56,7 +56,11 @@ pub(super) async fn handle(context: &Context, mut request: Request) -> Result<Re
             size += records.len();
             let refused = match refusal {
                 Some(error) => Some(error),
+                // An id that was good once: the client asks for the topic's new one.
                 None if by_id && topic.is_none() => Some(ResponseError::UnknownTopicId),
+                None if !context.caller.may_send_to(&name) => Some(ResponseError::TopicAuthorizationFailed),
+                // Made for an admin only.
+                None if topic.is_none() && !context.caller.is_admin() => Some(ResponseError::UnknownTopicOrPartition),
                 None if is_internal(&name) => Some(ResponseError::InvalidTopicException),
                 // A topic is made when a client asks where it is; one that was deleted does not come back by itself.
                 None if topic.is_none() => Some(ResponseError::UnknownTopicOrPartition),

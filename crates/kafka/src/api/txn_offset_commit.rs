@@ -29,7 +29,9 @@ pub(super) async fn handle(context: &Context, mut request: Request) -> Result<Re
         for partition in &topic.partitions {
             let index = partition.partition_index;
             let metadata = partition.committed_metadata.as_deref().unwrap_or("");
-            let error = if known.as_ref().and_then(|it| it.partition(index)).is_none() {
+            let error = if !context.caller.may_read(&topic.name) {
+                Some(ResponseError::TopicAuthorizationFailed)
+            } else if known.as_ref().and_then(|it| it.partition(index)).is_none() {
                 Some(ResponseError::UnknownTopicOrPartition)
             } else if !Groups::metadata_fits(metadata) {
                 Some(ResponseError::OffsetMetadataTooLarge)

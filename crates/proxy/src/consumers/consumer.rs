@@ -199,6 +199,11 @@ impl Consumer {
         self.resubscribed.notify_one();
     }
 
+    /// Whether it is this caller's.
+    pub(crate) fn is_of(&self, brokers: &Brokers) -> bool {
+        self.brokers.is_of(brokers)
+    }
+
     pub(crate) fn assign(&self, places: BTreeSet<Place>) -> Result<(), ConsumerError> {
         let mut state = self.state();
         match &state.subscription {

@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::ProxyMetrics;
 use crate::brokers::Brokers;
 
 pub(crate) use consumer::{Consumer, ConsumerError, Subscribe, Where};
@@ -34,9 +35,9 @@ const CLOSE_MAX: Duration = Duration::from_millis(500);
 
 pub(crate) struct Consumers {
     instances: Mutex<HashMap<(String, String), Arc<Instance>>>,
-    brokers: Arc<Brokers>,
     max: usize,
     idle_timeout: Duration,
+    metrics: Arc<ProxyMetrics>,
 }
 
 struct Instance {
@@ -54,12 +55,17 @@ pub(crate) enum CreateError {
 }
 
 impl Consumers {
-    pub(crate) fn new(brokers: Arc<Brokers>, max: usize, idle_timeout: Duration) -> Consumers {
-        Consumers { instances: Mutex::new(HashMap::new()), brokers, max, idle_timeout }
+    pub(crate) fn new(max: usize, idle_timeout: Duration, metrics: Arc<ProxyMetrics>) -> Consumers {
+        Consumers { instances: Mutex::new(HashMap::new()), max, idle_timeout, metrics }
     }
 
-    /// The name of the new instance.
-    pub(crate) fn create(&self, group: &str, settings: Settings) -> Result<String, CreateError> {
+    /// The name of the new instance, which reaches the brokers as its maker does.
+    pub(crate) fn create(
+        &self,
+        group: &str,
+        settings: Settings,
+        brokers: &Arc<Brokers>,
+    ) -> Result<String, CreateError> {
         let name = settings.name.clone().unwrap_or_else(|| format!("rest-consumer-{}", Uuid::new_v4()));
         let mut instances = self.instances();
         let key = (group.to_owned(), name.clone());
@@ -69,23 +75,32 @@ impl Consumers {
         if instances.len() >= self.max {
             return Err(CreateError::TooMany(self.max));
         }
-        let consumer = Consumer::new(group, settings, self.brokers.clone());
+        let consumer = Consumer::new(group, settings, brokers.clone());
         let instance = Instance { consumer, requests: AtomicUsize::new(0), used: Mutex::new(Instant::now()) };
         instances.insert(key, Arc::new(instance));
+        self.count(&instances);
         Ok(name)
     }
 
-    /// An instance, which does not count as idle for as long as this is held.
-    pub(crate) fn enter(&self, group: &str, name: &str) -> Option<Entered> {
+    /// An instance, which does not count as idle for as long as this is held. Others' are not there for a caller.
+    pub(crate) fn enter(&self, group: &str, name: &str, brokers: &Brokers) -> Option<Entered> {
         let instances = self.instances();
-        let instance = instances.get(&(group.to_owned(), name.to_owned()))?.clone();
+        let instance = instances.get(&(group.to_owned(), name.to_owned()))?;
+        let instance = instance.consumer.is_of(brokers).then(|| instance.clone())?;
         instance.requests.fetch_add(1, Ordering::Relaxed);
         Some(Entered(instance))
     }
 
     /// Ends an instance; false where there is none.
-    pub(crate) async fn remove(&self, group: &str, name: &str) -> bool {
-        let removed = self.instances().remove(&(group.to_owned(), name.to_owned()));
+    pub(crate) async fn remove(&self, group: &str, name: &str, brokers: &Brokers) -> bool {
+        let key = (group.to_owned(), name.to_owned());
+        let removed = {
+            let mut instances = self.instances();
+            let mine = instances.get(&key).is_some_and(|instance| instance.consumer.is_of(brokers));
+            let removed = if mine { instances.remove(&key) } else { None };
+            self.count(&instances);
+            removed
+        };
         match removed {
             Some(instance) => {
                 instance.consumer.close().await;
@@ -102,20 +117,31 @@ impl Consumers {
                 () = sleep((self.idle_timeout / 4).min(SWEEP_MAX)) => {}
                 () = stop.cancelled() => break,
             }
-            let mut idle = Vec::new();
-            self.instances().retain(|(group, name), instance| {
-                let stays = !instance.is_idle(self.idle_timeout);
-                if !stays {
-                    tracing::info!(%group, %name, "a consumer instance of the REST proxy was idle and ends");
-                    idle.push(instance.consumer.clone());
-                }
-                stays
-            });
+            let idle = self.take_idle();
             futures::future::join_all(idle.iter().map(|consumer| consumer.close())).await;
         }
         let all: Vec<Arc<Instance>> = self.instances().drain().map(|(_, instance)| instance).collect();
         let closing = futures::future::join_all(all.iter().map(|instance| instance.consumer.close()));
         let _ = timeout(CLOSE_MAX, closing).await;
+    }
+
+    fn take_idle(&self) -> Vec<Arc<Consumer>> {
+        let mut idle = Vec::new();
+        let mut instances = self.instances();
+        instances.retain(|(group, name), instance| {
+            let stays = !instance.is_idle(self.idle_timeout);
+            if !stays {
+                tracing::info!(%group, %name, "a consumer instance of the REST proxy was idle and ends");
+                idle.push(instance.consumer.clone());
+            }
+            stays
+        });
+        self.count(&instances);
+        idle
+    }
+
+    fn count(&self, instances: &HashMap<(String, String), Arc<Instance>>) {
+        self.metrics.consumers.store(instances.len(), Ordering::Relaxed);
     }
 
     fn instances(&self) -> MutexGuard<'_, HashMap<(String, String), Arc<Instance>>> {

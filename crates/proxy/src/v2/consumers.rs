@@ -1,9 +1,8 @@
 //! `/consumers`: instances, what they are subscribed to or assigned, positions and commits.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, Request};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use playhouse_client::fetch::Place;
@@ -11,6 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::Proxy;
+use crate::caller::Served;
 use crate::consumers::{Body, ConsumerError, CreateError, Entered, Settings, Subscribe, Where};
 use crate::error::{Api, ApiError};
 use crate::media;
@@ -54,7 +54,7 @@ struct Offset {
 }
 
 pub(super) async fn create(
-    State(proxy): State<Arc<Proxy>>,
+    Served(proxy): Served,
     Path(group): Path<String>,
     request: Request,
 ) -> Result<Response, ApiError> {
@@ -62,7 +62,7 @@ pub(super) async fn create(
     let (headers, body) = whole(&proxy, request).await?;
     let body: Body = parse_plain(&headers, &body.bytes)?;
     let settings = Settings::try_from(body).map_err(|error| ApiError::unprocessable(42204, error.to_string()))?;
-    let name = proxy.consumers.create(&group, settings).map_err(|error| match &error {
+    let name = proxy.consumers.create(&group, settings, &proxy.brokers).map_err(|error| match &error {
         CreateError::Exists => ApiError::new(StatusCode::CONFLICT, 40902, error.to_string()),
         CreateError::TooMany(_) => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, 50301, error.to_string()),
     })?;
@@ -71,16 +71,16 @@ pub(super) async fn create(
     Ok(answer(media, &json!({"instance_id": name, "base_uri": base_uri})))
 }
 
-pub(super) async fn remove(State(proxy): State<Arc<Proxy>>, named: Named) -> Result<StatusCode, ApiError> {
+pub(super) async fn remove(Served(proxy): Served, named: Named) -> Result<StatusCode, ApiError> {
     let Path((group, name)) = named;
-    if proxy.consumers.remove(&group, &name).await { Ok(StatusCode::NO_CONTENT) } else { Err(not_found()) }
+    if proxy.consumers.remove(&group, &name, &proxy.brokers).await {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(not_found())
+    }
 }
 
-pub(super) async fn subscribe(
-    State(proxy): State<Arc<Proxy>>,
-    named: Named,
-    request: Request,
-) -> Result<StatusCode, ApiError> {
+pub(super) async fn subscribe(Served(proxy): Served, named: Named, request: Request) -> Result<StatusCode, ApiError> {
     let (consumer, body): (_, Subscription) = entered(&proxy, named, request).await?;
     let to = match (body.topics, body.topic_pattern) {
         (Some(_), Some(_)) => return Err(refused(&ConsumerError::Exclusive)),
@@ -93,7 +93,7 @@ pub(super) async fn subscribe(
 }
 
 pub(super) async fn subscription(
-    State(proxy): State<Arc<Proxy>>,
+    Served(proxy): Served,
     named: Named,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -102,27 +102,19 @@ pub(super) async fn subscription(
     Ok(answer(media, &json!({"topics": consumer.subscription()})))
 }
 
-pub(super) async fn unsubscribe(State(proxy): State<Arc<Proxy>>, named: Named) -> Result<StatusCode, ApiError> {
+pub(super) async fn unsubscribe(Served(proxy): Served, named: Named) -> Result<StatusCode, ApiError> {
     enter(&proxy, named)?.unsubscribe().await;
     Ok(StatusCode::NO_CONTENT)
 }
 
-pub(super) async fn assign(
-    State(proxy): State<Arc<Proxy>>,
-    named: Named,
-    request: Request,
-) -> Result<StatusCode, ApiError> {
+pub(super) async fn assign(Served(proxy): Served, named: Named, request: Request) -> Result<StatusCode, ApiError> {
     let (consumer, body): (_, Partitions) = entered(&proxy, named, request).await?;
     let places = body.partitions.ok_or_else(|| ApiError::unprocessable(422, "partitions may not be null"))?;
     consumer.assign(places.into_iter().map(Partition::place).collect()).map_err(|error| refused(&error))?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-pub(super) async fn assignments(
-    State(proxy): State<Arc<Proxy>>,
-    named: Named,
-    headers: HeaderMap,
-) -> Result<Response, ApiError> {
+pub(super) async fn assignments(Served(proxy): Served, named: Named, headers: HeaderMap) -> Result<Response, ApiError> {
     let media = media::accepted(&headers)?;
     let consumer = enter(&proxy, named)?;
     let places = consumer.assignment().into_iter();
@@ -130,11 +122,7 @@ pub(super) async fn assignments(
     Ok(answer(media, &json!({"partitions": partitions.collect::<Vec<_>>()})))
 }
 
-pub(super) async fn seek(
-    State(proxy): State<Arc<Proxy>>,
-    named: Named,
-    request: Request,
-) -> Result<StatusCode, ApiError> {
+pub(super) async fn seek(Served(proxy): Served, named: Named, request: Request) -> Result<StatusCode, ApiError> {
     let (consumer, body): (_, Offsets) = entered(&proxy, named, request).await?;
     let to = offsets(body)?.ok_or_else(|| ApiError::unprocessable(422, "offsets may not be empty"))?;
     let to = to.into_iter().map(|(place, offset)| (place, Where::Offset(offset))).collect();
@@ -143,18 +131,14 @@ pub(super) async fn seek(
 }
 
 pub(super) async fn seek_to_beginning(
-    State(proxy): State<Arc<Proxy>>,
+    Served(proxy): Served,
     named: Named,
     request: Request,
 ) -> Result<StatusCode, ApiError> {
     seek_to(&proxy, named, request, Where::Beginning).await
 }
 
-pub(super) async fn seek_to_end(
-    State(proxy): State<Arc<Proxy>>,
-    named: Named,
-    request: Request,
-) -> Result<StatusCode, ApiError> {
+pub(super) async fn seek_to_end(Served(proxy): Served, named: Named, request: Request) -> Result<StatusCode, ApiError> {
     seek_to(&proxy, named, request, Where::End).await
 }
 
@@ -168,11 +152,7 @@ async fn seek_to(proxy: &Proxy, named: Named, request: Request, to: Where) -> Re
 
 /// An empty body commits all that was read. What a body names is the offset of the last record that is done with, so
 /// the next one is committed: the specification's examples commit 20 and see 21.
-pub(super) async fn commit(
-    State(proxy): State<Arc<Proxy>>,
-    named: Named,
-    request: Request,
-) -> Result<StatusCode, ApiError> {
+pub(super) async fn commit(Served(proxy): Served, named: Named, request: Request) -> Result<StatusCode, ApiError> {
     let (consumer, body): (_, Offsets) = entered(&proxy, named, request).await?;
     let committed = match offsets(body)? {
         Some(offsets) => {
@@ -186,11 +166,7 @@ pub(super) async fn commit(
 }
 
 /// Without partitions in the body, which some clients cannot send with GET, those it holds.
-pub(super) async fn committed(
-    State(proxy): State<Arc<Proxy>>,
-    named: Named,
-    request: Request,
-) -> Result<Response, ApiError> {
+pub(super) async fn committed(Served(proxy): Served, named: Named, request: Request) -> Result<Response, ApiError> {
     let media = media::accepted(request.headers()).map_err(ApiError::closing)?;
     let (consumer, body): (_, Partitions) = entered(&proxy, named, request).await?;
     let of: BTreeSet<Place> = match body.partitions {
@@ -208,7 +184,7 @@ pub(super) async fn committed(
 }
 
 pub(super) fn enter(proxy: &Proxy, Path((group, name)): Named) -> Result<Entered, ApiError> {
-    proxy.consumers.enter(&group, &name).ok_or_else(not_found)
+    proxy.consumers.enter(&group, &name, &proxy.brokers).ok_or_else(not_found)
 }
 
 /// The instance and the body of a request to it.

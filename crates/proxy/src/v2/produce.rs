@@ -3,9 +3,7 @@
 //! The answer has an entry for each record, in their order: where it went, or `error_code` 1 (trying again is of no use)
 //! or 2 (it may help) with the reason.
 
-use std::sync::Arc;
-
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, Request};
 use axum::response::Response;
 use playhouse_client::Error;
 use playhouse_client::produce::{Outgoing, Placed};
@@ -14,6 +12,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::topics::index;
+use crate::caller::Served;
 use crate::error::{Api, ApiError};
 use crate::formats::schemas::{Bound, Named, SchemaError, Schemas, registered_as};
 use crate::formats::{FormatError, Way, decode};
@@ -49,7 +48,7 @@ struct Record<'a> {
 }
 
 pub(super) async fn to_topic(
-    State(proxy): State<Arc<Proxy>>,
+    Served(proxy): Served,
     Path(topic): Path<String>,
     request: Request,
 ) -> Result<Response, ApiError> {
@@ -57,7 +56,7 @@ pub(super) async fn to_topic(
 }
 
 pub(super) async fn to_partition(
-    State(proxy): State<Arc<Proxy>>,
+    Served(proxy): Served,
     Path((topic, partition)): Path<(String, String)>,
     request: Request,
 ) -> Result<Response, ApiError> {

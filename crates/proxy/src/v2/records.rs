@@ -1,23 +1,22 @@
 //! `GET /consumers/{group}/instances/{name}/records`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Query, State};
+use axum::extract::Query;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
 use playhouse_http::LeasedBody;
+use playhouse_schema::wire::{KEY_SCHEMA_HEADER, VALUE_SCHEMA_HEADER};
 use serde::{Deserialize, Serialize};
 
 use super::consumers::{Named, enter, refused};
+use crate::caller::Served;
 use crate::consumers::{ReadLimits, TIMEOUT_MAX};
 use crate::error::ApiError;
-use playhouse_schema::wire::{KEY_SCHEMA_HEADER, VALUE_SCHEMA_HEADER};
-
 use crate::formats::{FormatError, Showing, Shown};
-use crate::{Proxy, media};
+use crate::media;
 
 /// What is made of a schema's data may be so many times what is read at once.
 const SHOWN_MAX: usize = 4;
@@ -42,7 +41,7 @@ struct Record<'a> {
 
 /// What cannot be shown ends the answer; where it comes first, it is the answer, and says where to seek to get past it.
 pub(super) async fn read(
-    State(proxy): State<Arc<Proxy>>,
+    Served(proxy): Served,
     named: Named,
     wanted: Result<Query<Wanted>, axum::extract::rejection::QueryRejection>,
     headers: HeaderMap,

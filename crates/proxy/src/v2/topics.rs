@@ -1,9 +1,8 @@
 //! `/topics`, their partitions, and `/brokers`.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use playhouse_client::offsets::At;
@@ -12,12 +11,13 @@ use serde_json::{Value, json};
 
 use crate::Proxy;
 use crate::brokers::Lent;
+use crate::caller::Served;
 use crate::error::{Api, ApiError};
 use crate::media;
 use crate::produce::link;
 use crate::request::json as answer;
 
-pub(super) async fn brokers(State(proxy): State<Arc<Proxy>>, headers: HeaderMap) -> Result<Response, ApiError> {
+pub(super) async fn brokers(Served(proxy): Served, headers: HeaderMap) -> Result<Response, ApiError> {
     let media = media::accepted(&headers)?;
     let mut link = lend(&proxy).await?;
     let looked = link.client.look_around().await;
@@ -28,7 +28,7 @@ pub(super) async fn brokers(State(proxy): State<Arc<Proxy>>, headers: HeaderMap)
     Ok(answer(media, &json!({"brokers": brokers})))
 }
 
-pub(super) async fn list(State(proxy): State<Arc<Proxy>>, headers: HeaderMap) -> Result<Response, ApiError> {
+pub(super) async fn list(Served(proxy): Served, headers: HeaderMap) -> Result<Response, ApiError> {
     let media = media::accepted(&headers)?;
     let mut link = lend(&proxy).await?;
     let topics = link.client.topics().await;
@@ -38,7 +38,7 @@ pub(super) async fn list(State(proxy): State<Arc<Proxy>>, headers: HeaderMap) ->
 }
 
 pub(super) async fn show(
-    State(proxy): State<Arc<Proxy>>,
+    Served(proxy): Served,
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -56,7 +56,7 @@ pub(super) async fn show(
 }
 
 pub(super) async fn partitions(
-    State(proxy): State<Arc<Proxy>>,
+    Served(proxy): Served,
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -66,7 +66,7 @@ pub(super) async fn partitions(
 }
 
 pub(super) async fn partition(
-    State(proxy): State<Arc<Proxy>>,
+    Served(proxy): Served,
     Path((name, partition)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -78,7 +78,7 @@ pub(super) async fn partition(
 }
 
 pub(super) async fn offsets(
-    State(proxy): State<Arc<Proxy>>,
+    Served(proxy): Served,
     Path((name, partition)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {

@@ -1,19 +1,18 @@
 //! `/v3/clusters/{cluster}/brokers`.
 
-use std::sync::Arc;
-
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::{Cluster, open, refused};
+use crate::caller::Served;
 use crate::error::ApiError;
 use crate::request::json as answer;
 use crate::{Proxy, media};
 
 pub(super) async fn list(
-    State(proxy): State<Arc<Proxy>>,
+    Served(proxy): Served,
     Path(named): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -23,7 +22,7 @@ pub(super) async fn list(
 }
 
 pub(super) async fn show(
-    State(proxy): State<Arc<Proxy>>,
+    Served(proxy): Served,
     Path((named, broker)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {

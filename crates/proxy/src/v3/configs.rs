@@ -1,9 +1,8 @@
 //! `/v3/clusters/{cluster}/topics/{topic}/configs`: the settings of a topic.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, Request};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use playhouse_client::topics::{Setting, Source};
@@ -12,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::topics::path;
 use super::{Cluster, body, open, refused};
+use crate::caller::Served;
 use crate::error::ApiError;
 use crate::request::json as answer;
 use crate::{Proxy, media};
@@ -46,7 +46,7 @@ struct Update {
 }
 
 pub(super) async fn list(
-    State(proxy): State<Arc<Proxy>>,
+    Served(proxy): Served,
     Path((named, topic)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -56,7 +56,7 @@ pub(super) async fn list(
 }
 
 pub(super) async fn show(
-    State(proxy): State<Arc<Proxy>>,
+    Served(proxy): Served,
     Path((named, topic, name)): Path<(String, String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -67,7 +67,7 @@ pub(super) async fn show(
 }
 
 pub(super) async fn alter(
-    State(proxy): State<Arc<Proxy>>,
+    Served(proxy): Served,
     Path((named, topic)): Path<(String, String)>,
     request: Request,
 ) -> Result<StatusCode, ApiError> {
@@ -84,7 +84,7 @@ pub(super) async fn alter(
 }
 
 pub(super) async fn set(
-    State(proxy): State<Arc<Proxy>>,
+    Served(proxy): Served,
     Path((named, topic, name)): Path<(String, String, String)>,
     request: Request,
 ) -> Result<StatusCode, ApiError> {
@@ -93,7 +93,7 @@ pub(super) async fn set(
 }
 
 pub(super) async fn reset(
-    State(proxy): State<Arc<Proxy>>,
+    Served(proxy): Served,
     Path((named, topic, name)): Path<(String, String, String)>,
     headers: HeaderMap,
 ) -> Result<StatusCode, ApiError> {

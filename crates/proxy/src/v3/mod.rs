@@ -12,7 +12,7 @@ mod topics;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::map_response;
 use axum::response::Response;
@@ -21,6 +21,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::brokers::Lent;
+use crate::caller::Served;
 use crate::error::{Api, ApiError, Refused};
 use crate::produce::link;
 use crate::request::{host, json as answer, parse, whole};
@@ -121,7 +122,7 @@ pub(super) async fn body<T: DeserializeOwned>(proxy: &Proxy, request: Request) -
     Ok((headers, parsed?))
 }
 
-async fn clusters(State(proxy): State<Arc<Proxy>>, headers: HeaderMap) -> Result<Response, ApiError> {
+async fn clusters(Served(proxy): Served, headers: HeaderMap) -> Result<Response, ApiError> {
     let (link, cluster) = open(&proxy, &headers, None).await?;
     let described = describe(&cluster, link.client.controller());
     link.give_back();
@@ -131,7 +132,7 @@ async fn clusters(State(proxy): State<Arc<Proxy>>, headers: HeaderMap) -> Result
 }
 
 async fn cluster(
-    State(proxy): State<Arc<Proxy>>,
+    Served(proxy): Served,
     axum::extract::Path(named): axum::extract::Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, Request};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use base64::Engine as _;
@@ -28,6 +28,7 @@ use tokio::time::timeout;
 use super::data::{self, Data, Part, Side};
 use super::open;
 use super::split::{SplitError, Splitter};
+use crate::caller::Served;
 use crate::error::{Api, ApiError};
 use crate::formats::schemas::Schemas;
 use crate::produce::{Missing, SendError, send};
@@ -78,7 +79,7 @@ enum Reply {
 }
 
 pub(super) async fn produce(
-    State(proxy): State<Arc<Proxy>>,
+    Served(proxy): Served,
     Path((named, topic)): Path<(String, String)>,
     request: Request,
 ) -> Result<Response, ApiError> {

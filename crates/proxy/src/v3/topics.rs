@@ -1,8 +1,6 @@
 //! `/v3/clusters/{cluster}/topics`, their partitions and replicas.
 
-use std::sync::Arc;
-
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, Request};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use playhouse_client::topics::{NewTopic, Partition, Topic};
@@ -11,6 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Cluster, body, open, refused};
+use crate::caller::Served;
 use crate::error::ApiError;
 use crate::request::{json as answer, segment};
 use crate::{Proxy, media};
@@ -45,7 +44,7 @@ struct Raise {
 }
 
 pub(super) async fn list(
-    State(proxy): State<Arc<Proxy>>,
+    Served(proxy): Served,
     Path(named): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -57,7 +56,7 @@ pub(super) async fn list(
 }
 
 pub(super) async fn create(
-    State(proxy): State<Arc<Proxy>>,
+    Served(proxy): Served,
     Path(named): Path<String>,
     request: Request,
 ) -> Result<Response, ApiError> {
@@ -97,7 +96,7 @@ pub(super) async fn create(
 }
 
 pub(super) async fn show(
-    State(proxy): State<Arc<Proxy>>,
+    Served(proxy): Served,
     Path((named, name)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -106,7 +105,7 @@ pub(super) async fn show(
 }
 
 pub(super) async fn delete(
-    State(proxy): State<Arc<Proxy>>,
+    Served(proxy): Served,
     Path((named, name)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<StatusCode, ApiError> {
@@ -118,7 +117,7 @@ pub(super) async fn delete(
 }
 
 pub(super) async fn add_partitions(
-    State(proxy): State<Arc<Proxy>>,
+    Served(proxy): Served,
     Path((named, name)): Path<(String, String)>,
     request: Request,
 ) -> Result<Response, ApiError> {
@@ -132,7 +131,7 @@ pub(super) async fn add_partitions(
 }
 
 pub(super) async fn partitions(
-    State(proxy): State<Arc<Proxy>>,
+    Served(proxy): Served,
     Path((named, name)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -142,7 +141,7 @@ pub(super) async fn partitions(
 }
 
 pub(super) async fn partition(
-    State(proxy): State<Arc<Proxy>>,
+    Served(proxy): Served,
     Path((named, name, index)): Path<(String, String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -151,7 +150,7 @@ pub(super) async fn partition(
 }
 
 pub(super) async fn replicas(
-    State(proxy): State<Arc<Proxy>>,
+    Served(proxy): Served,
     Path((named, name, index)): Path<(String, String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -163,7 +162,7 @@ pub(super) async fn replicas(
 }
 
 pub(super) async fn replica(
-    State(proxy): State<Arc<Proxy>>,
+    Served(proxy): Served,
     Path((named, name, index, broker)): Path<(String, String, String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
