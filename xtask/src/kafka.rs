@@ -127,7 +127,7 @@ pub fn broker(jars: &Path, directory: &Path, port: u16, controller_port: u16) ->
     Ok(java(&["kafka.Kafka"]))
 }
 
-fn cache() -> anyhow::Result<PathBuf> {
+pub fn cache() -> anyhow::Result<PathBuf> {
     let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
     let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home).context("HOME is not set")?;
     Ok(base.join("playhouse"))
