@@ -3,6 +3,7 @@
 //! `cargo xtask test --real` runs the tests that need other people's software: it installs what is missing, starts real
 //! servers on free ports in a temporary directory, points the tests at them, and stops them again.
 
+mod apicurio;
 mod go;
 mod install;
 mod kafka;
@@ -20,7 +21,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Start PostgreSQL, Redis and Apache Kafka on free ports of 127.0.0.1, print how to reach them, and stop them on Ctrl-C
+    /// Start PostgreSQL, Redis, Apache Kafka and Apicurio Registry on free ports of 127.0.0.1, print how to reach them, and stop them on Ctrl-C
     Servers,
     /// Fetch Apache Kafka and measure Playhouse beside it (`cargo bench --bench kafka`)
     Bench {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
-use crate::{go, install, kafka};
+use crate::{apicurio, go, install, kafka};
 
 const START_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -16,6 +16,7 @@ pub struct Servers {
     postgres_port: u16,
     redis_port: u16,
     kafka_port: u16,
+    apicurio_port: u16,
     /// Jars of Kafka's newest tools, of those of the line before, a Python that has the clients, and the clients in Go.
     clients: [PathBuf; 4],
     /// Dropped in this order: the servers before their directory.
@@ -39,22 +40,35 @@ impl Servers {
         install::ensure_programs()?;
         let directory = tempfile::Builder::new().prefix("playhouse-servers-").tempdir()?;
         let (postgres_port, redis_port, kafka_port) = (free_port()?, free_port()?, free_port()?);
+        let apicurio_port = free_port()?;
         let clients = [kafka::jars(kafka::NEWEST)?, kafka::jars(kafka::BEFORE)?, kafka::python()?, go::clients()?];
         let mut kafka = kafka::broker(&clients[0], directory.path(), kafka_port, free_port()?)?;
         let kafka = Stopped(kafka.spawn().context("Apache Kafka does not start")?);
+        let mut apicurio = apicurio::registry(&apicurio::program()?, apicurio_port, free_port()?);
+        let apicurio = Stopped(apicurio.spawn().context("Apicurio Registry does not start")?);
         let children = vec![
             start_postgres(directory.path(), postgres_port).context("PostgreSQL does not start")?,
             start_redis(directory.path(), redis_port).context("Redis does not start")?,
             // The slowest, so begun first and waited for last.
             wait_for(kafka, kafka_port).context("Apache Kafka does not start")?,
+            wait_for(apicurio, apicurio_port).context("Apicurio Registry does not start")?,
         ];
-        Ok(Servers { postgres_port, redis_port, kafka_port, clients, _children: children, _directory: directory })
+        Ok(Servers {
+            postgres_port,
+            redis_port,
+            kafka_port,
+            apicurio_port,
+            clients,
+            _children: children,
+            _directory: directory,
+        })
     }
 
     /// What the tests read.
-    pub fn environment(&self) -> [(&'static str, String); 7] {
+    pub fn environment(&self) -> [(&'static str, String); 8] {
         let [newest, before, python, go] = self.clients.each_ref().map(|path| path.display().to_string());
         [
+            ("PLAYHOUSE_TEST_APICURIO", format!("127.0.0.1:{}", self.apicurio_port)),
             ("PLAYHOUSE_TEST_KAFKA", format!("127.0.0.1:{}", self.kafka_port)),
             ("PLAYHOUSE_TEST_KAFKA_JARS", newest),
             ("PLAYHOUSE_TEST_KAFKA_JARS_BEFORE", before),
