@@ -10,6 +10,7 @@ use std::ops::Range;
 use playhouse_schema::{Break, Reason, Scanned, Validator, Verdict, not_json, not_utf8};
 
 use crate::Stage;
+use crate::check::stage_of;
 
 /// One event of a body, or what stands in its place.
 #[derive(Debug)]
@@ -204,8 +205,7 @@ impl<'a> Splitter<'a> {
         {
             return Err((Stage::Decode, vec![not_utf8(&error)]));
         }
-        let stage = if matches!(verdict, Verdict::Flawed(_)) { Stage::Decode } else { Stage::Validate };
-        self.validator.judge(raw, verdict).map_err(|reasons| (stage, reasons))
+        self.validator.judge(raw, verdict).map_err(|reasons| (stage_of(&reasons), reasons))
     }
 
     #[cold]
