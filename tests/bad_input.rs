@@ -93,7 +93,7 @@ fn rows(door: &str) -> Vec<Row> {
     row("nested far too deep", &nested(100_000), Err(("decode", "depth")));
     let tree = |levels: usize| format!(r#","tree":{}{}"#, "[".repeat(levels), "]".repeat(levels));
     row("looked at often", &tree(6), Ok(()));
-    row("looked at too often", &tree(30), Err(("validate", "depth")));
+    row("looked at too often", &tree(30), Err(("decode", "depth")));
     row("large", &format!(r#","metadata":{{"x":"{}"}}"#, "x".repeat(1 << 19)), Ok(()));
     row("too large", &format!(r#","metadata":{{"x":"{}"}}"#, "x".repeat(1 << 20)), Err(("decode", "size")));
     row(SEVERAL, r#","position_ms":-1,"watched_ms":"x","metadata":1"#, Err(("validate", "type")));
