@@ -19,7 +19,7 @@ LABEL = f"java{VERSION[0]}"
 def java(tool, *arguments, input=None, fails=False, errors=True):
     command = ["java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{JARS}/*", tool]
     done = subprocess.run(command + list(arguments), input=input, capture_output=True, text=True, timeout=120)
-    if (done.returncode != 0) != fails:
+    if fails is not None and (done.returncode != 0) != fails:
         raise AssertionError(f"{tool} ended with {done.returncode}: {done.stdout} {done.stderr}")
     return done.stdout + done.stderr if errors else done.stdout
 
@@ -115,7 +115,72 @@ def _():
     equal(group in tool(groups, "--list").split(), False)
 
 
+@check(f"{LABEL}.members")
+def _():
+    topic, group = name("members"), name("members")
+    tool("TopicCommand", "--create", "--topic", topic, "--partitions", "2")
+    console(topic, [str(number) for number in range(10)])
+    command = ["java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{JARS}/*", CONSUMER]
+    command += ["--bootstrap-server", BOOTSTRAP, "--topic", topic, "--group", group, "--from-beginning"]
+    reader = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        # It has read something, so it is a member with partitions.
+        equal(reader.stdout.readline() != "", True)
+        groups = "consumer.group.ConsumerGroupCommand"
+        shown = tool(groups, "--describe", "--group", group, "--members", "--verbose", errors=False)
+        member = next(it for it in rows(shown) if it[0] == group)
+        equal("2" in member and any("0,1" in it for it in member), True)
+        equal("Stable" in tool(groups, "--describe", "--group", group, "--state"), True)
+        busy = tool(groups, "--delete", "--group", group, fails=None)
+        equal("not empty" in busy or "GroupNotEmptyException" in busy, True)
+        moved = tool(groups, "--reset-offsets", "--group", group, "--topic", topic, "--to-earliest", "--execute", fails=None)
+        equal("inactive" in moved, True)
+    finally:
+        reader.terminate()
+        reader.wait()
+
+
+@check(f"{LABEL}.transactions")
+def _():
+    topic, producer = name("transactions"), name("transactions")
+    tool("TopicCommand", "--create", "--topic", topic, "--partitions", "1")
+    java(TOOLS + "ProducerPerformance", "--topic", topic, "--num-records", "100", "--record-size", "10", "--throughput", "-1",
+         "--transaction-duration-ms", "10", "--transactional-id", producer, "--producer-props", f"bootstrap.servers={BOOTSTRAP}")
+    transactions = "TransactionsCommand"
+    equal(producer in tool(transactions, "list"), True)
+    equal("CompleteCommit" in tool(transactions, "describe", "--transactional-id", producer), True)
+    equal("ProducerId" in tool(transactions, "describe-producers", "--topic", topic, "--partition", "0"), True)
+    hanging = tool(transactions, "find-hanging", "--broker-id", "1", "--max-transaction-timeout", "15")
+    equal(topic in hanging, False)
+
+
+@check(f"{LABEL}.cluster")
+def _():
+    cluster = "kafka.tools.ClusterTool" if OLD else TOOLS + "ClusterTool"
+    equal("Cluster ID: " in java(cluster, "cluster-id", "--bootstrap-server", BOOTSTRAP), True)
+
+
+@check(f"{LABEL}.latency")
+def _():
+    topic = name("latency")
+    tool("TopicCommand", "--create", "--topic", topic, "--partitions", "1")
+    if OLD:
+        seen = java("kafka.tools.EndToEndLatency", BOOTSTRAP, topic, "50", "all", "100")
+    else:
+        seen = tool("EndToEndLatency", "--topic", topic, "--num-records", "50", "--producer-acks", "all", "--record-size", "100")
+    equal("Avg latency" in seen and "Percentiles" in seen, True)
+
+
 if not OLD:
+
+    @check(f"{LABEL}.groups.all")
+    def _():
+        topic, group = name("all"), name("all")
+        tool("TopicCommand", "--create", "--topic", topic, "--partitions", "1")
+        console(topic, ["a"])
+        read(topic, 1, "--group", group)
+        listed = [it for it in rows(tool("GroupsCommand", "--list")) if it[0] == group]
+        equal(listed, [[group, "Classic", "consumer"]])
 
     @check(f"{LABEL}.group.consumer")
     def _():
