@@ -17,7 +17,7 @@ fn protobuf(text: &str) -> Schema {
 
 fn bytes(schema: &Schema, json: impl ToString) -> Result<Vec<u8>, (String, String)> {
     let mut out = Vec::new();
-    let written = schema.from_json(&json.to_string(), &mut out);
+    let written = schema.encode_json(&json.to_string(), &mut out);
     written.map_err(|reasons| (reasons[0].path.clone(), reasons[0].keyword.clone()))?;
     assert_eq!(schema.validate(&out), Ok(()), "what is written is valid");
     Ok(out)
@@ -219,7 +219,7 @@ proptest! {
         prop_assert_eq!(shown.is_ok(), schema.validate(&payload).is_ok());
         if let Ok(json) = shown && !json.contains("NaN") {
             let mut again = Vec::new();
-            if schema.from_json(&json, &mut again).is_ok() {
+            if schema.encode_json(&json, &mut again).is_ok() {
                 prop_assert_eq!(schema.to_json(&[], &again, SHOWN_MAX), Ok(json));
             }
         }
@@ -239,7 +239,7 @@ proptest! {
     fn any_text_has_an_answer(text in ".{0,40}") {
         let mut out = Vec::new();
         for schema in [track(), protobuf(MESSAGE), Schema::parse(Format::Json, "true", &[]).unwrap()] {
-            let _ = schema.from_json(&text, &mut out);
+            let _ = schema.encode_json(&text, &mut out);
         }
     }
 }

@@ -104,7 +104,7 @@ impl Bound {
     pub(crate) fn encode(&self, data: &RawValue) -> Result<Vec<u8>, SchemaError> {
         let mut bytes = Vec::with_capacity(data.get().len());
         SchemaKey::Id(self.id).put(&mut bytes);
-        self.schema.from_json(data.get(), &mut bytes).map_err(|reasons| SchemaError::Data(told(&reasons)))?;
+        self.schema.encode_json(data.get(), &mut bytes).map_err(|reasons| SchemaError::Data(told(&reasons)))?;
         Ok(bytes)
     }
 

@@ -190,7 +190,7 @@ impl Schema {
 
     /// Appends the payload that a JSON value stands for, as [`Schema::validate`] takes it. That of Protobuf is of the file's
     /// first message type.
-    pub fn from_json(&self, json: &str, out: &mut Vec<u8>) -> Result<(), Vec<Reason>> {
+    pub fn encode_json(&self, json: &str, out: &mut Vec<u8>) -> Result<(), Vec<Reason>> {
         match &self.parsed {
             Parsed::Avro(avro) => {
                 let value =
@@ -204,7 +204,7 @@ impl Schema {
             }
             Parsed::Protobuf(protobuf) => {
                 put_path(&[0], out);
-                protobuf.from_json(json, out).map_err(|reason| vec![reason])
+                protobuf.encode_json(json, out).map_err(|reason| vec![reason])
             }
         }
     }

@@ -127,7 +127,7 @@ impl Protobuf {
     }
 
     /// Appends a message of the first type.
-    pub(crate) fn from_json(&self, json: &str, out: &mut Vec<u8>) -> Result<(), Reason> {
+    pub(crate) fn encode_json(&self, json: &str, out: &mut Vec<u8>) -> Result<(), Reason> {
         let first = self.first().ok_or_else(|| Reason::whole("type", "the schema has no message type"))?;
         let start = out.len();
         json::from_json(&first, json, out)?;
