@@ -104,7 +104,7 @@ const DENIED: i16 = 29;
 async fn sasl_is_offered_only_where_keys_are_asked_for() {
     let offers = async |config: KafkaConfig| -> BTreeMap<i16, (i16, i16)> {
         let broker = Broker::start_with(config).await;
-        let answer = broker.client().await.call(3, &ApiVersionsRequest::default()).await;
+        let answer = broker.client().await.call(3, &api_versions()).await;
         answer.api_keys.iter().map(|it| (it.api_key, (it.min_version, it.max_version))).collect()
     };
     let open = offers(KafkaConfig::default()).await;
