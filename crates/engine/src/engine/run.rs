@@ -250,7 +250,7 @@ impl Runner {
             }
         };
         let behind = cuts.iter().any(Cut::is_behind);
-        if behind && self.config.read_ahead && self.fences.is_empty() {
+        if behind && self.fences.is_empty() {
             self.ahead.begin(readers().collect(), rows_max);
         }
         self.keep_bad_records(&mut cuts).await?;
