@@ -212,3 +212,31 @@ fn by_date(rows: &RecordBatch) -> Result<Vec<(Option<i32>, RecordBatch)>, ArrowE
     }
     places.into_iter().map(|(date, places)| Ok((date, take_record_batch(rows, &UInt32Array::from(places))?))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, StringArray};
+    use arrow::datatypes::{Field, Schema};
+
+    use super::*;
+
+    #[test]
+    fn a_column_whose_values_do_not_repeat_goes_without_a_dictionary_from_the_second_file_on() {
+        let ids = StringArray::from_iter_values((0..40_000).map(|id| format!("{id:016}")));
+        let kinds = StringArray::from_iter_values((0..40_000).map(|id| ["play", "pause"][id % 2]));
+        let days: Date32Array = std::iter::repeat_n(Some(20_000), 40_000).collect();
+        let columns: Vec<ArrayRef> = vec![Arc::new(ids), Arc::new(kinds), Arc::new(days)];
+        let fields = [("id", DataType::Utf8), ("kind", DataType::Utf8), (PARTITION_COLUMN, DataType::Date32)];
+        let fields: Vec<Field> = fields.into_iter().map(|(name, kind)| Field::new(name, kind, true)).collect();
+        let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
+
+        let mut encoder = Encoder::new(&rows.schema(), "part-".to_owned()).unwrap();
+        assert_eq!(encoder.dictionaries, ["id", "kind"].map(str::to_owned).into());
+        let mut out = Vec::new();
+        encoder.write(&rows, &mut out).unwrap();
+        encoder.finish(&mut out).unwrap();
+        assert_eq!(encoder.dictionaries, ["kind".to_owned()].into());
+    }
+}
