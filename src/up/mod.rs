@@ -37,9 +37,6 @@ pub use self::pipeline::check as check_pipeline;
 /// Bytes of epochs after which the engine writes a checkpoint even before its interval is over.
 const CHECKPOINT_BYTES: u64 = 256 << 20;
 
-/// From so many cores on, one is likely to be free for reading ahead of the engine.
-const READ_AHEAD_CORES: usize = 4;
-
 /// A stop answers within two seconds. What is not done by then is lost no more than in a crash: not at all.
 const STOP_MAX: Duration = Duration::from_millis(1_500);
 
@@ -208,7 +205,6 @@ fn engine_config(config: &Config, disk: Arc<dyn Disk>, data: &data::DataDirector
         disk,
         clock: Arc::new(now_ms),
         epoch_rows: config.pipeline.epoch_rows,
-        read_ahead: std::thread::available_parallelism().is_ok_and(|cores| cores.get() >= READ_AHEAD_CORES),
         epoch_interval: config.pipeline.epoch_interval,
         epoch_log_budget_bytes: config.pipeline.epoch_log_budget,
         epoch_log: EpochLogConfig {

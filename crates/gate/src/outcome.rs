@@ -64,7 +64,7 @@ impl Outcome {
     /// Appends the reply body of the ingest door:
     /// `{"accepted","rejected","results":[{"index","id","status","topic","partition","offset"|"reasons"}]}`.
     pub fn write_json(&self, out: &mut Vec<u8>) {
-        out.reserve(64 + self.results.len() * (96 + self.topic.len()));
+        out.reserve(64 + self.results.len() * (144 + self.topic.len()));
         let topic = serde_json::Value::from(&*self.topic).to_string();
         put(out, format_args!("{{\"accepted\":{},\"rejected\":{},\"results\":[", self.accepted, self.rejected));
         for (index, result) in self.results.iter().enumerate() {

@@ -1,7 +1,7 @@
 //! Rows to Parquet files, one open file by date, in bounded memory. No I/O: what is due to be stored comes out as
 //! [`Output`], and somebody else stores it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::{Array, AsArray, Date32Array, RecordBatch, UInt32Array};
 use arrow::compute::{max, min, take_record_batch};
@@ -10,8 +10,9 @@ use arrow::error::ArrowError;
 use bytes::Bytes;
 use deltalake::kernel::Add;
 use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
+use parquet::basic::{Compression, Encoding, PageType, ZstdLevel};
 use parquet::errors::ParquetError;
+use parquet::file::metadata::{PageEncodingStats, RowGroupMetaData};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
@@ -26,9 +27,12 @@ const MEMORY_BYTES: usize = 12 << 20;
 /// An object store wants every part but the last at least this large.
 const PART_BYTES: usize = 5 << 20;
 const ROW_GROUP_ROWS: usize = 1 << 20;
-/// A column with more different values than this is written plainly for the rest of its row group: looking each value up
-/// costs more than it saves.
+/// A column with more different values than this is written plainly for the rest of its row group and in later files:
+/// looking each value up costs more than it saves.
 const DICTIONARY_BYTES: usize = 256 << 10;
+/// Pages are grown, compressed and copied whole: what fits a processor's cache is fastest, and larger ones compress hardly
+/// better.
+const PAGE_BYTES: usize = 256 << 10;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum EncodeError {
@@ -49,7 +53,8 @@ pub(super) enum Output {
 pub(super) struct Encoder {
     /// Without the partition column, which Delta keeps in the path and the log.
     file_schema: SchemaRef,
-    properties: WriterProperties,
+    /// Of the columns that have a dictionary.
+    dictionaries: BTreeSet<String>,
     /// Names of files start with it: how this scope knows its own.
     name_prefix: String,
     /// Most recently written last.
@@ -66,20 +71,11 @@ struct OpenFile {
 impl Encoder {
     pub(super) fn new(rows: &SchemaRef, name_prefix: String) -> Result<Self, EncodeError> {
         let columns: Vec<usize> = (0..rows.fields().len() - 1).collect();
-        let mut properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
-            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-            .set_dictionary_page_size_limit(DICTIONARY_BYTES)
-            .set_statistics_enabled(EnabledStatistics::Chunk);
-        // Raw payloads hardly repeat, and nobody looks for those between two others.
-        for field in rows.fields().iter().filter(|field| *field.data_type() == DataType::Binary) {
-            let column = ColumnPath::from(field.name().as_str());
-            properties = properties
-                .set_column_dictionary_enabled(column.clone(), false)
-                .set_column_statistics_enabled(column, EnabledStatistics::None);
-        }
-        let properties = properties.build();
-        Ok(Self { file_schema: rows.project(&columns)?.into(), properties, name_prefix, open: Vec::new() })
+        let file_schema: SchemaRef = rows.project(&columns)?.into();
+        // Raw payloads hardly repeat.
+        let repeating = file_schema.fields().iter().filter(|field| *field.data_type() != DataType::Binary);
+        let dictionaries = repeating.map(|field| field.name().clone()).collect();
+        Ok(Self { file_schema, dictionaries, name_prefix, open: Vec::new() })
     }
 
     pub(super) fn write(&mut self, rows: &RecordBatch, out: &mut Vec<Output>) -> Result<(), EncodeError> {
@@ -100,6 +96,26 @@ impl Encoder {
         Ok(())
     }
 
+    fn properties(&self) -> Result<WriterProperties, EncodeError> {
+        let mut properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
+            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+            .set_data_page_size_limit(PAGE_BYTES)
+            .set_dictionary_page_size_limit(DICTIONARY_BYTES)
+            .set_statistics_enabled(EnabledStatistics::Chunk);
+        for field in self.file_schema.fields() {
+            let column = ColumnPath::from(field.name().as_str());
+            if !self.dictionaries.contains(field.name()) {
+                properties = properties.set_column_dictionary_enabled(column.clone(), false);
+            }
+            // Nobody looks for payloads between two others.
+            if *field.data_type() == DataType::Binary {
+                properties = properties.set_column_statistics_enabled(column, EnabledStatistics::None);
+            }
+        }
+        Ok(properties.build())
+    }
+
     fn file_of(&mut self, date: Option<i32>, out: &mut Vec<Output>) -> Result<&mut OpenFile, EncodeError> {
         let at = match self.open.iter().position(|file| file.date == date) {
             Some(at) => {
@@ -111,7 +127,7 @@ impl Encoder {
                 if self.open.len() >= OPEN_FILES {
                     self.end(0, out)?;
                 }
-                let writer = ArrowWriter::try_new(Vec::new(), self.file_schema.clone(), Some(self.properties.clone()))?;
+                let writer = ArrowWriter::try_new(Vec::new(), self.file_schema.clone(), Some(self.properties()?))?;
                 let value = partition_value(date).unwrap_or_else(|| "__HIVE_DEFAULT_PARTITION__".to_owned());
                 let path = format!("{PARTITION_COLUMN}={value}/{}{}.parquet", self.name_prefix, uuid::Uuid::new_v4());
                 self.open.push(OpenFile { date, path, writer });
@@ -149,6 +165,14 @@ impl Encoder {
     fn end(&mut self, at: usize, out: &mut Vec<Output>) -> Result<(), EncodeError> {
         let OpenFile { date, path, mut writer } = self.open.remove(at);
         let metadata = writer.finish()?;
+        for column in metadata.row_groups().iter().flat_map(RowGroupMetaData::columns) {
+            let pages = column.page_encoding_stats().into_iter().flatten();
+            let data =
+                |page: &PageEncodingStats| matches!(page.page_type, PageType::DATA_PAGE | PageType::DATA_PAGE_V2);
+            if pages.filter(|page| data(page)).any(|page| page.encoding == Encoding::PLAIN) {
+                self.dictionaries.remove(column.column_path().string().as_str());
+            }
+        }
         let bytes = Bytes::from(std::mem::take(writer.inner_mut()));
         let size = writer.bytes_written();
         let add = Add {
@@ -187,4 +211,32 @@ fn by_date(rows: &RecordBatch) -> Result<Vec<(Option<i32>, RecordBatch)>, ArrowE
         places.entry(date).or_default().push(row as u32);
     }
     places.into_iter().map(|(date, places)| Ok((date, take_record_batch(rows, &UInt32Array::from(places))?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, StringArray};
+    use arrow::datatypes::{Field, Schema};
+
+    use super::*;
+
+    #[test]
+    fn a_column_whose_values_do_not_repeat_goes_without_a_dictionary_from_the_second_file_on() {
+        let ids = StringArray::from_iter_values((0..40_000).map(|id| format!("{id:016}")));
+        let kinds = StringArray::from_iter_values((0..40_000).map(|id| ["play", "pause"][id % 2]));
+        let days: Date32Array = std::iter::repeat_n(Some(20_000), 40_000).collect();
+        let columns: Vec<ArrayRef> = vec![Arc::new(ids), Arc::new(kinds), Arc::new(days)];
+        let fields = [("id", DataType::Utf8), ("kind", DataType::Utf8), (PARTITION_COLUMN, DataType::Date32)];
+        let fields: Vec<Field> = fields.into_iter().map(|(name, kind)| Field::new(name, kind, true)).collect();
+        let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
+
+        let mut encoder = Encoder::new(&rows.schema(), "part-".to_owned()).unwrap();
+        assert_eq!(encoder.dictionaries, ["id", "kind"].map(str::to_owned).into());
+        let mut out = Vec::new();
+        encoder.write(&rows, &mut out).unwrap();
+        encoder.finish(&mut out).unwrap();
+        assert_eq!(encoder.dictionaries, ["kind".to_owned()].into());
+    }
 }

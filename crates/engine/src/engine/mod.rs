@@ -88,9 +88,6 @@ pub struct EngineConfig {
     /// Rows in an epoch at most, roughly: an epoch ends with the record batch that reaches it, and has fewer where they
     /// would take too long.
     pub epoch_rows: usize,
-    /// Read and decode the next epoch on a thread of its own while this one is at work. Worth it where a core is free:
-    /// on two cores that the doors and sinks keep busy, moving the rows between caches costs more than it gains.
-    pub read_ahead: bool,
     /// Pause between two cuts while there is little to do: spares the disk and the processor.
     pub epoch_interval: Duration,
     /// Bytes of the epoch log at which the engine waits for its sinks.

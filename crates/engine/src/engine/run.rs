@@ -254,7 +254,7 @@ impl Runner {
             }
         };
         let behind = cuts.iter().any(Cut::is_behind);
-        if behind && self.config.read_ahead && self.fences.is_empty() {
+        if behind && self.fences.is_empty() {
             self.ahead.begin(readers().collect(), rows_max);
         }
         let mut bad: Vec<BadRecord> = cuts.iter_mut().flat_map(|cut| cut.bad.drain(..)).collect();

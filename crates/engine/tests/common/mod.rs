@@ -274,7 +274,6 @@ impl House {
             disk: Arc::new(self.disk.clone()),
             clock: Arc::new(now_ms),
             epoch_rows: 64,
-            read_ahead: true,
             epoch_interval: Duration::from_millis(1),
             epoch_log_budget_bytes: 64 << 20,
             epoch_log: EpochLogConfig { segment_bytes: 16 << 10, recent_bytes: 16 << 10 },

@@ -18,6 +18,8 @@ const XERIAL_MAGIC: &[u8] = b"\x82SNAPPY\0";
 const XERIAL_HEADER_BYTES: usize = 16;
 /// Snappy cannot expand its input further than this (a copy of at most 64 bytes takes at least 2).
 const SNAPPY_MAX_RATIO: usize = 64;
+/// What events in JSON come to decompressed, at most, usually: growing the output would copy it.
+const USUAL_RATIO: usize = 8;
 
 impl Compression {
     pub(super) fn from_attributes(attributes: i16) -> Result<Compression, BatchError> {
@@ -96,7 +98,7 @@ impl Compression {
 }
 
 fn read_limited(decoder: impl Read, input_bytes: usize, limit: usize) -> Result<Vec<u8>, BatchError> {
-    let mut output = Vec::with_capacity(input_bytes.saturating_mul(4).min(limit));
+    let mut output = Vec::with_capacity(input_bytes.saturating_mul(USUAL_RATIO).min(limit));
     decoder.take(limit as u64 + 1).read_to_end(&mut output).map_err(invalid)?;
     if output.len() > limit { Err(BatchError::TooLarge(limit)) } else { Ok(output) }
 }
