@@ -124,6 +124,16 @@ fn one_key_is_good_for_the_same_on_every_door() {
     let look_up = |key: &&str| ask(registry, "POST", "/subjects/a", key, "application/json", schema);
     assert_eq!(keys.each_ref().map(look_up), [401, 401, 200, 200, 200]);
 
+    // Whose key it is the proxy does not know, so it registers no schema for anybody.
+    let quoted = Value::from(r#"{"type":"object"}"#);
+    let with_schema = format!(r#"{{"value_schema":{quoted},"records":[{{"value":{event}}}]}}"#);
+    let media = "application/vnd.kafka.jsonschema.v2+json";
+    let produce = || ask(playhouse.rest_proxy(), "POST", "/topics/multimedia_events", &sends, media, &with_schema);
+    assert_eq!(produce(), 422);
+    let subject = "/subjects/multimedia_events-value/versions";
+    assert_eq!(ask(registry, "POST", subject, &admin, "application/json", schema), 200);
+    assert_eq!(produce(), 200);
+
     let metrics = |key: &&str| ask(playhouse.admin(), "GET", "/metrics", key, "", "");
     assert_eq!(keys.each_ref().map(metrics), [401, 401, 403, 200, 200]);
     assert_eq!(ask(playhouse.admin(), "GET", "/health/ready", "", "", ""), 200);

@@ -133,7 +133,7 @@ pub async fn serve(
     let proxy = Arc::new(Proxy {
         consumers: Arc::new(Consumers::new(config.consumers_max, config.consumer_idle_timeout, config.metrics.clone())),
         brokers,
-        schemas: Arc::new(Schemas::new(registry)),
+        schemas: Arc::new(Schemas::new(registry, !config.asks_for_credentials)),
         asks_for_credentials: config.asks_for_credentials,
         records_bytes_max: config.records_bytes_max,
         bound,

@@ -19,6 +19,7 @@ use crate::media::Format;
 
 /// Texts that are known to be registered.
 const KNOWN_BYTES_MAX: usize = 4 << 20;
+const REGISTER_FIRST: &str = "where keys are asked for, register it at the schema registry first, with an admin's key";
 /// Of a value that does not fit its schema.
 const REASONS_TOLD: usize = 5;
 
@@ -119,6 +120,8 @@ impl Bound {
 
 pub(crate) struct Schemas {
     registry: Arc<Registry>,
+    /// Not where callers show keys: schemas are an admin's to make, and whose key it is the proxy does not know.
+    may_register: bool,
     known: Mutex<Known>,
 }
 
@@ -131,11 +134,11 @@ struct Known {
 }
 
 impl Schemas {
-    pub(crate) fn new(registry: Arc<Registry>) -> Schemas {
-        Schemas { registry, known: Mutex::default() }
+    pub(crate) fn new(registry: Arc<Registry>, may_register: bool) -> Schemas {
+        Schemas { registry, may_register, known: Mutex::default() }
     }
 
-    /// Finds the schema; one that comes as a text is registered under the subject.
+    /// Finds the schema; one that comes as a text is registered under the subject, if it may be.
     pub(crate) async fn bind(&self, subject: &str, named: Named) -> Result<Bound, SchemaError> {
         let schema = match named {
             Named::Id(id) => self.schema(SchemaKey::Id(id))?,
@@ -171,8 +174,21 @@ impl Schemas {
             return Ok(id);
         }
         let (of, proposal) = (text.0.clone(), Proposal::new(format, text.2.clone()));
-        let registered = self.registry.change(move |state, rules| state.register(rules, &of, &proposal)).await;
-        let (Outcome { id, .. }, _) = registered?;
+        let id = match self.may_register {
+            true => {
+                let registered = self.registry.change(move |state, rules| state.register(rules, &of, &proposal)).await;
+                let (Outcome { id, .. }, _) = registered?;
+                id
+            }
+            false => {
+                let snapshot = self.registry.snapshot();
+                // It is parsed there.
+                let lookup = move || snapshot.lookup(&of, &proposal, Default::default()).map(|place| place.schema.id);
+                let found = tokio::task::spawn_blocking(lookup).await;
+                let found = found.map_err(|error| SchemaError::Store(error.to_string()))?;
+                found.map_err(|error| SchemaError::Refused(format!("{error}; {REGISTER_FIRST}")))?
+            }
+        };
         let mut known = self.known();
         known.bytes += text.0.len() + text.2.len();
         if known.bytes > KNOWN_BYTES_MAX {
@@ -234,7 +250,7 @@ impl Schemas {
         use playhouse_log::disk::SimulatedDisk;
         let disk = Arc::new(SimulatedDisk::new());
         let log = playhouse_log::Log::open(disk, "/data".as_ref(), Default::default()).unwrap();
-        Schemas::new(Registry::open(&log, Default::default()).unwrap())
+        Schemas::new(Registry::open(&log, Default::default()).unwrap(), true)
     }
 }
 
