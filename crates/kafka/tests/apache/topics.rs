@@ -287,7 +287,7 @@ async fn altered(side: &mut Side) {
     let (topic, _) = side.topic("altered", 1, &[]).await;
     let none = side.name("none");
     let (set, delete, append, subtract) = (0, 1, 2, 3);
-    let cases: Vec<(&str, i8, &str, Vec<Change>)> = vec![
+    let cases: Vec<(&str, i8, &str, Vec<Change<'_>>)> = vec![
         ("set", TOPIC, &topic, vec![("retention.ms", set, Some("7000")), ("segment.ms", set, Some("8000"))]),
         ("delete", TOPIC, &topic, vec![("retention.ms", delete, None)]),
         ("delete.again", TOPIC, &topic, vec![("retention.ms", delete, None)]),
