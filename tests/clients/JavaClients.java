@@ -200,12 +200,14 @@ public class JavaClients {
             String topic = name("java-offsets");
             create(topic, 1);
             var place = new TopicPartition(topic, 0);
+            // Not so long ago that retention takes them.
+            long now = System.currentTimeMillis();
             try (var producer = producer()) {
-                for (long time : new long[] {3000, 1000, 2000})
+                for (long time : new long[] {now - 1000, now - 3000, now - 2000})
                     producer.send(new ProducerRecord<>(topic, 0, time, "key", "value")).get();
             }
             Map<String, OffsetSpec> specs = new TreeMap<>(Map.of("earliest", OffsetSpec.earliest(), "latest", OffsetSpec.latest(),
-                "newest", OffsetSpec.maxTimestamp(), "time", OffsetSpec.forTimestamp(1500), "later", OffsetSpec.forTimestamp(5000)));
+                "newest", OffsetSpec.maxTimestamp(), "time", OffsetSpec.forTimestamp(now - 2500), "later", OffsetSpec.forTimestamp(now + 5000)));
             Map<String, Long> found = new TreeMap<>();
             for (var spec : specs.entrySet())
                 found.put(spec.getKey(), admin.listOffsets(Map.of(place, spec.getValue())).partitionResult(place).get().offset());
