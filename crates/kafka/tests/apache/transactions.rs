@@ -35,9 +35,11 @@ impl Producer {
         let response = loop {
             let response = side.client.call(4, &init(&name)).await;
             match error(response.error_code).as_str() {
-                "CoordinatorNotAvailable" | "CoordinatorLoadInProgress" | "ConcurrentTransactions" => {
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await
-                }
+                // A broker that has just started makes the topic of transactions first.
+                "CoordinatorNotAvailable"
+                | "CoordinatorLoadInProgress"
+                | "NotCoordinator"
+                | "ConcurrentTransactions" => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
                 _ => break response,
             }
         };
