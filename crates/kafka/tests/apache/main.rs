@@ -30,7 +30,8 @@ use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableT
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{
-    BrokerId, CreateTopicsRequest, GroupId, ListOffsetsRequest, MetadataRequest, TopicName,
+    BrokerId, CreateTopicsRequest, DescribeGroupsRequest, DescribeTransactionsRequest, FindCoordinatorRequest, GroupId,
+    InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProducerId, TopicName, TransactionalId,
 };
 use kafka_protocol::protocol::StrBytes;
 use playhouse_kafka::{GroupConfig, KafkaConfig};
@@ -101,6 +102,33 @@ impl Side {
 }
 
 impl Side {
+    /// A broker that nobody has asked makes its topics of groups and transactions first, and loads their partitions one by
+    /// one: waits until it answers for whatever name.
+    async fn coordinates(&mut self) {
+        let names: Vec<StrBytes> = (0..500).map(|number| text(&self.name(&number.to_string()))).collect();
+        for _ in 0..600 {
+            for kind in [0, 1] {
+                let asked = FindCoordinatorRequest::default().with_key_type(kind).with_coordinator_keys(names.clone());
+                self.client.call(4, &asked).await;
+            }
+            let groups = names.iter().cloned().map(GroupId).collect();
+            let groups = self.client.call(5, &DescribeGroupsRequest::default().with_groups(groups)).await.groups;
+            let ids = names.iter().cloned().map(TransactionalId).collect();
+            let asked = DescribeTransactionsRequest::default().with_transactional_ids(ids);
+            let transactions = self.client.call(0, &asked).await.transaction_states;
+            let asked = InitProducerIdRequest::default().with_transactional_id(None);
+            let asked = asked.with_producer_id(ProducerId(-1)).with_producer_epoch(-1);
+            let producer = self.client.call(4, &asked).await;
+            let coordinated = groups.iter().map(|it| it.error_code).chain(transactions.iter().map(|it| it.error_code));
+            let mut codes = coordinated.chain([producer.error_code]);
+            if codes.all(|code| matches!(error(code).as_str(), "none" | "TransactionalIdNotFound")) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("{} coordinates nothing", self.address);
+    }
+
     /// Some brokers tell of a topic before they serve it.
     async fn is_served(&mut self, topic: &TopicName, partitions: i32) -> bool {
         let asked = (0..partitions).map(|partition| {
@@ -150,6 +178,7 @@ macro_rules! agrees {
             let mut ours = Side::connect(broker.bootstrap(), &run).await;
             let mut theirs = Side::connect(theirs, &run).await;
             for side in [&mut ours, &mut theirs] {
+                side.coordinates().await;
                 let asked = tokio::time::timeout(PATIENCE, $area::ask(side)).await;
                 assert!(asked.is_ok(), "{} hangs after {:?}", side.address, side.seen.last());
             }
