@@ -27,8 +27,8 @@ pub use clock::Clock;
 pub use log::{Durability, Log, LogConfig, OpenError};
 pub use murmur2::partition_of;
 pub use partition::{
-    AppendError, Appended, Batches, CommittedRead, DeleteRecordsError, FileRange, Isolation, Partition, ProducerState,
-    ReadError, TransactionMarker, Transfer, Trimmed,
+    AppendError, Appended, BatchIter, Batches, CommittedRead, DeleteRecordsError, FileRange, Isolation, Partition,
+    ProducerState, ReadError, TransactionMarker, Transfer, Trimmed,
 };
 pub use segment::AbortedTransaction;
 pub use settings::{CleanupPolicy, TimestampType, TopicSettings};

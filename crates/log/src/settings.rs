@@ -86,6 +86,19 @@ impl Default for TopicSettings {
     }
 }
 
+impl TopicSettings {
+    /// Of a topic that somebody keeps a state in: one partition, of which the newest record of each key stays.
+    pub fn store(segment_bytes: u64, max_batch_bytes: usize) -> TopicSettings {
+        TopicSettings {
+            partitions: 1,
+            cleanup: CleanupPolicy::Compact,
+            segment_bytes,
+            max_batch_bytes,
+            ..TopicSettings::default()
+        }
+    }
+}
+
 /// The settings in force, shared by a topic and its partitions: a change holds from the next append on.
 #[derive(Debug, Clone)]
 pub(crate) struct LiveSettings(Arc<RwLock<Arc<TopicSettings>>>);

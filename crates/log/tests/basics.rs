@@ -40,6 +40,14 @@ fn records_come_back_in_order_over_segments_and_restarts() {
         let (header, _) = split_first(&partition.read(offset, 1).unwrap()).unwrap();
         assert!((header.base_offset..header.next_offset()).contains(&offset));
     }
+    // One batch after the other from whichever is asked for, the last one included.
+    for from in [0, 7, expected.len() as i64 - 1] {
+        let batches: Vec<BatchHeader> = partition.batches_from(from).map(|batch| batch.unwrap().0).collect();
+        assert!((batches[0].base_offset..batches[0].next_offset()).contains(&from));
+        assert!(batches.windows(2).all(|pair| pair[0].next_offset() == pair[1].base_offset));
+        assert_eq!(batches.last().unwrap().next_offset(), partition.high_watermark());
+    }
+    assert_eq!(partition.batches_from(partition.high_watermark()).count(), 0);
 }
 
 /// The formats of Apache Kafka's index files, byte by byte.

@@ -5,16 +5,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use playhouse_log::batch::{self, BatchBuilder, BatchError, Compression};
-use playhouse_log::{
-    AppendError, CleanupPolicy, CreateTopicError, Log, Partition, ReadError, TimestampType, TopicSettings,
-};
+use playhouse_log::{AppendError, CreateTopicError, Log, Partition, ReadError, TopicSettings};
 use playhouse_schema::registry::{Change, RecordError, State};
 
 /// As Confluent's registry calls it. Written by the registry, read by whoever likes.
 pub const SCHEMAS_TOPIC: &str = "_schemas";
 
 const SEGMENT_BYTES: u64 = 16 << 20;
-const READ_BYTES: usize = 4 << 20;
 /// A schema of 1 MiB whose every byte is escaped in JSON, its metadata and rules, and room to spare.
 const BATCH_BYTES_MAX: usize = 16 << 20;
 
@@ -37,14 +34,7 @@ pub(crate) struct SchemasTopic {
 
 impl SchemasTopic {
     pub(crate) fn open(log: &Log) -> Result<SchemasTopic, OpenError> {
-        let settings = TopicSettings {
-            partitions: 1,
-            timestamp_type: TimestampType::CreateTime,
-            cleanup: CleanupPolicy::Compact,
-            segment_bytes: SEGMENT_BYTES,
-            max_batch_bytes: BATCH_BYTES_MAX,
-            ..TopicSettings::default()
-        };
+        let settings = TopicSettings::store(SEGMENT_BYTES, BATCH_BYTES_MAX);
         let topic = log.ensure_topic(SCHEMAS_TOPIC, settings)?;
         let partition = topic.partition(0).ok_or(CreateTopicError::InvalidPartitions(0))?.clone();
         Ok(SchemasTopic { partition })
@@ -55,16 +45,10 @@ impl SchemasTopic {
     pub(crate) fn read(&self) -> Result<(State, i64), OpenError> {
         let mut state = State::default();
         let mut offset = self.partition.log_start_offset();
-        while offset < self.partition.high_watermark() {
-            let mut bytes = self.partition.read(offset, READ_BYTES)?;
-            if bytes.is_empty() {
-                break;
-            }
-            while !bytes.is_empty() {
-                let (header, length) = batch::split_first(&bytes)?;
-                offset = header.next_offset();
-                apply(&mut state, &bytes.split_to(length))?;
-            }
+        for batch in self.partition.batches_from(offset) {
+            let (header, batch) = batch?;
+            offset = header.next_offset();
+            apply(&mut state, &batch)?;
         }
         Ok((state, offset))
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use playhouse_log::batch::{Records, split_first};
+use playhouse_log::batch::Records;
 use playhouse_log::{Log, Partition, ReadError};
 
 use super::state::{Intent, offset_of};
@@ -10,7 +10,6 @@ use super::state::{Intent, offset_of};
 /// On every replayed record: the bad event it came from.
 pub const REPLAY_HEADER: &str = "playhouse.bad_id";
 
-const READ_BYTES: usize = 4 << 20;
 /// Replayed events are framed by the gate; batches that decompress to more are somebody else's.
 const DECOMPRESSED_MAX: usize = 64 << 20;
 
@@ -39,20 +38,16 @@ fn find_in(
     intents: &HashMap<i64, &Intent>,
     found: &mut HashMap<i64, (i32, i64)>,
 ) -> Result<(), ReadError> {
-    let mut offset = from.max(partition.log_start_offset());
-    while offset < partition.high_watermark() {
-        let mut bytes = partition.read(offset, READ_BYTES)?;
-        while let Ok((header, size)) = split_first(&bytes) {
-            offset = offset.max(header.next_offset());
-            let Ok(records) = Records::decompress(&bytes.split_to(size), DECOMPRESSED_MAX) else { continue };
-            for record in records.iter().map_while(Result::ok) {
-                let of = record.headers().find(|(name, _)| *name == REPLAY_HEADER).and_then(|(_, value)| value);
-                let event = of.and_then(|of| offset_of(std::str::from_utf8(of).ok()?));
-                if let Some(event) = event
-                    && intents.get(&event).is_some_and(|intent| record.offset >= intent.from)
-                {
-                    found.entry(event).or_insert((partition.index(), record.offset));
-                }
+    for batch in partition.batches_from(from) {
+        let (_, batch) = batch?;
+        let Ok(records) = Records::decompress(&batch, DECOMPRESSED_MAX) else { continue };
+        for record in records.iter().map_while(Result::ok) {
+            let of = record.headers().find(|(name, _)| *name == REPLAY_HEADER).and_then(|(_, value)| value);
+            let event = of.and_then(|of| offset_of(std::str::from_utf8(of).ok()?));
+            if let Some(event) = event
+                && intents.get(&event).is_some_and(|intent| record.offset >= intent.from)
+            {
+                found.entry(event).or_insert((partition.index(), record.offset));
             }
         }
     }

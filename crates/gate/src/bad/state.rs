@@ -6,10 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use playhouse_log::batch::{BatchBuilder, BatchError, Compression, Records, split_first};
-use playhouse_log::{
-    AppendError, CleanupPolicy, CreateTopicError, Log, Partition, ReadError, TimestampType, TopicSettings,
-};
+use playhouse_log::batch::{BatchBuilder, BatchError, Compression, Records};
+use playhouse_log::{AppendError, CreateTopicError, Log, Partition, ReadError, TopicSettings};
 use serde::{Deserialize, Serialize};
 
 use super::BadEvent;
@@ -23,7 +21,6 @@ const VERSION: u32 = 1;
 /// No bad id.
 const DISPLACED: &[u8] = b"displaced";
 const SEGMENT_BYTES: u64 = 16 << 20;
-const READ_BYTES: usize = 4 << 20;
 const BATCH_BYTES_MAX: usize = 16 << 20;
 
 #[derive(Debug, thiserror::Error)]
@@ -159,14 +156,7 @@ pub(crate) struct States {
 impl States {
     /// `of` is the id of the topic `bad_events`.
     pub(crate) fn open(log: &Log, of: String) -> Result<States, StateError> {
-        let settings = TopicSettings {
-            partitions: 1,
-            timestamp_type: TimestampType::CreateTime,
-            cleanup: CleanupPolicy::Compact,
-            segment_bytes: SEGMENT_BYTES,
-            max_batch_bytes: BATCH_BYTES_MAX,
-            ..TopicSettings::default()
-        };
+        let settings = TopicSettings::store(SEGMENT_BYTES, BATCH_BYTES_MAX);
         let topic = log.ensure_topic(BAD_EVENT_STATE_TOPIC, settings)?;
         let partition = topic.partition(0).ok_or(CreateTopicError::InvalidPartitions(0))?.clone();
         let Kept { states, displaced } = read_back(&partition, &of)?;
@@ -294,29 +284,21 @@ pub(crate) fn offset_of(bad_id: &str) -> Option<i64> {
 
 fn read_back(partition: &Partition, of: &str) -> Result<Kept, StateError> {
     let Kept { mut states, mut displaced } = Kept::default();
-    let mut offset = partition.log_start_offset();
-    while offset < partition.high_watermark() {
-        let mut bytes = partition.read(offset, READ_BYTES)?;
-        if bytes.is_empty() {
-            break;
-        }
-        while !bytes.is_empty() {
-            let (header, size) = split_first(&bytes)?;
-            offset = header.next_offset();
-            for record in Records::decompress(&bytes.split_to(size), BATCH_BYTES_MAX)?.iter() {
-                let record = record?;
-                if let (Some(DISPLACED), Some(value)) = (record.key, record.value) {
-                    let stored: StoredDisplaced = serde_json::from_slice(value)?;
-                    displaced = if stored.of == of { stored.displaced } else { Displaced::default() };
-                    continue;
-                }
-                let key = record.key.and_then(|key| std::str::from_utf8(key).ok());
-                let Some(event) = key.and_then(offset_of) else { continue };
-                match record.value.map(serde_json::from_slice::<Stored>).transpose()? {
-                    Some(stored) if stored.version != VERSION => return Err(StateError::Version(stored.version)),
-                    Some(stored) if stored.of == of => drop(states.insert(event, stored.state())),
-                    _ => drop(states.remove(&event)),
-                }
+    for batch in partition.batches_from(0) {
+        let (_, batch) = batch?;
+        for record in Records::decompress(&batch, BATCH_BYTES_MAX)?.iter() {
+            let record = record?;
+            if let (Some(DISPLACED), Some(value)) = (record.key, record.value) {
+                let stored: StoredDisplaced = serde_json::from_slice(value)?;
+                displaced = if stored.of == of { stored.displaced } else { Displaced::default() };
+                continue;
+            }
+            let key = record.key.and_then(|key| std::str::from_utf8(key).ok());
+            let Some(event) = key.and_then(offset_of) else { continue };
+            match record.value.map(serde_json::from_slice::<Stored>).transpose()? {
+                Some(stored) if stored.version != VERSION => return Err(StateError::Version(stored.version)),
+                Some(stored) if stored.of == of => drop(states.insert(event, stored.state())),
+                _ => drop(states.remove(&event)),
             }
         }
     }

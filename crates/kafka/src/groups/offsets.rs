@@ -12,8 +12,8 @@ use bytes::{Buf, BufMut};
 use parking_lot::Mutex;
 use playhouse_log::batch::{self, BatchBuilder, BatchError, Compression};
 use playhouse_log::{
-    AlterTopicError, AppendError, Appended, CleanupPolicy, CreateTopicError, Log, Partition, ReadError, TimestampType,
-    TopicSettings, TransactionMarker,
+    AlterTopicError, AppendError, Appended, CreateTopicError, Log, Partition, ReadError, TopicSettings,
+    TransactionMarker,
 };
 
 use super::consumer::records::{Records, group_of};
@@ -23,7 +23,6 @@ pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 pub(crate) const OFFSETS_PLACE: (&str, i32) = (OFFSETS_TOPIC, 0);
 
 const SEGMENT_BYTES: u64 = if cfg!(test) { 16 << 10 } else { 16 << 20 };
-const READ_BYTES: usize = 4 << 20;
 const BATCH_BYTES_MAX: usize = 16 << 20;
 const NO_SEQUENCE: i32 = -1;
 const KEY_VERSION: i16 = 1;
@@ -90,14 +89,7 @@ pub(crate) enum CommitError {
 
 impl OffsetStore {
     pub(crate) fn open(log: &Log, bytes_max: usize) -> Result<OffsetStore, GroupsError> {
-        let settings = TopicSettings {
-            partitions: 1,
-            timestamp_type: TimestampType::CreateTime,
-            cleanup: CleanupPolicy::Compact,
-            segment_bytes: SEGMENT_BYTES,
-            max_batch_bytes: BATCH_BYTES_MAX,
-            ..TopicSettings::default()
-        };
+        let settings = TopicSettings::store(SEGMENT_BYTES, BATCH_BYTES_MAX);
         let topic = log.ensure_topic(OFFSETS_TOPIC, settings.clone())?;
         if !topic.settings().cleanup.compacts() {
             // Made by a version that kept it small in another way.
@@ -105,38 +97,29 @@ impl OffsetStore {
         }
         let partition = topic.partition(0).ok_or(CreateTopicError::InvalidPartitions(0))?.clone();
         let mut stored = Stored::default();
-        let mut offset = partition.log_start_offset();
-        while offset < partition.high_watermark() {
-            let mut bytes = partition.read(offset, READ_BYTES)?;
-            if bytes.is_empty() {
-                break;
-            }
-            while !bytes.is_empty() {
-                let (header, length) = batch::split_first(&bytes)?;
-                let batch = bytes.split_to(length);
-                offset = header.next_offset();
-                if header.is_control() {
-                    if let Some(marker) = batch::read_marker(&header, &batch) {
-                        stored.end(&marker);
-                    }
-                    continue;
+        for batch in partition.batches_from(0) {
+            let (header, batch) = batch?;
+            if header.is_control() {
+                if let Some(marker) = batch::read_marker(&header, &batch) {
+                    stored.end(&marker);
                 }
-                for record in batch::Records::decompress(&batch, BATCH_BYTES_MAX)?.iter() {
-                    let record = record?;
-                    if let Some((group, place)) = record.key.and_then(read_key) {
-                        let committed = record.value.and_then(read_value);
-                        match committed {
-                            Some(committed) if header.is_transactional() => {
-                                let pending = Pending { at: record.offset, group, place, committed };
-                                stored.stage(header.producer_id, pending);
-                            }
-                            committed => stored.put(group, place, record.offset, committed),
+                continue;
+            }
+            for record in batch::Records::decompress(&batch, BATCH_BYTES_MAX)?.iter() {
+                let record = record?;
+                if let Some((group, place)) = record.key.and_then(read_key) {
+                    let committed = record.value.and_then(read_value);
+                    match committed {
+                        Some(committed) if header.is_transactional() => {
+                            let pending = Pending { at: record.offset, group, place, committed };
+                            stored.stage(header.producer_id, pending);
                         }
-                    } else if let Some(key) = record.key
-                        && let Some(group) = group_of(key)
-                    {
-                        stored.put_kept(group, key.to_vec(), record.value.map(<[u8]>::to_vec));
+                        committed => stored.put(group, place, record.offset, committed),
                     }
+                } else if let Some(key) = record.key
+                    && let Some(group) = group_of(key)
+                {
+                    stored.put_kept(group, key.to_vec(), record.value.map(<[u8]>::to_vec));
                 }
             }
         }

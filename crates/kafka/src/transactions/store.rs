@@ -3,10 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use playhouse_log::batch::{self, BatchBuilder, BatchError, Compression};
-use playhouse_log::{
-    AppendError, Appended, CleanupPolicy, CreateTopicError, Log, Partition, ReadError, TimestampType, TopicSettings,
-};
+use playhouse_log::batch::{BatchBuilder, BatchError, Compression, Records};
+use playhouse_log::{AppendError, Appended, CreateTopicError, Log, Partition, ReadError, TopicSettings};
 
 use super::records::{read_key, read_value, write_key, write_value};
 use super::state::Transaction;
@@ -14,7 +12,6 @@ use super::state::Transaction;
 pub const TRANSACTIONS_TOPIC: &str = "__transaction_state";
 
 const SEGMENT_BYTES: u64 = 16 << 20;
-const READ_BYTES: usize = 4 << 20;
 const BATCH_BYTES_MAX: usize = 16 << 20;
 
 #[derive(Debug, thiserror::Error)]
@@ -36,33 +33,18 @@ pub(super) struct Store {
 
 impl Store {
     pub(super) fn open(log: &Log) -> Result<(Store, HashMap<String, Transaction>), TransactionsError> {
-        let settings = TopicSettings {
-            partitions: 1,
-            timestamp_type: TimestampType::CreateTime,
-            cleanup: CleanupPolicy::Compact,
-            segment_bytes: SEGMENT_BYTES,
-            max_batch_bytes: BATCH_BYTES_MAX,
-            ..TopicSettings::default()
-        };
+        let settings = TopicSettings::store(SEGMENT_BYTES, BATCH_BYTES_MAX);
         let topic = log.ensure_topic(TRANSACTIONS_TOPIC, settings)?;
         let partition = topic.partition(0).ok_or(CreateTopicError::InvalidPartitions(0))?.clone();
         let mut transactions = HashMap::new();
-        let mut offset = partition.log_start_offset();
-        while offset < partition.high_watermark() {
-            let mut bytes = partition.read(offset, READ_BYTES)?;
-            if bytes.is_empty() {
-                break;
-            }
-            while !bytes.is_empty() {
-                let (header, length) = batch::split_first(&bytes)?;
-                offset = header.next_offset();
-                for record in batch::Records::decompress(&bytes.split_to(length), BATCH_BYTES_MAX)?.iter() {
-                    let record = record?;
-                    let Some(id) = record.key.and_then(read_key) else { continue };
-                    match record.value.and_then(read_value) {
-                        Some(transaction) => drop(transactions.insert(id, transaction)),
-                        None => drop(transactions.remove(&id)),
-                    }
+        for batch in partition.batches_from(0) {
+            let (_, batch) = batch?;
+            for record in Records::decompress(&batch, BATCH_BYTES_MAX)?.iter() {
+                let record = record?;
+                let Some(id) = record.key.and_then(read_key) else { continue };
+                match record.value.and_then(read_value) {
+                    Some(transaction) => drop(transactions.insert(id, transaction)),
+                    None => drop(transactions.remove(&id)),
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! A partition: a run of segments behind one writer lock, and a high watermark that readers wait on.
 
 mod append;
+mod batch_iter;
 mod checkpoint;
 mod compaction;
 mod handles;
@@ -31,6 +32,7 @@ use checkpoint::LastCheckpoint;
 use producers::Producers;
 use transactions::Ended;
 
+pub use batch_iter::BatchIter;
 pub use producers::ProducerState;
 pub use read::CommittedRead;
 pub use retention::{DeleteRecordsError, Trimmed};

@@ -25,7 +25,6 @@ const BATCH_BYTES_MAX: usize = 16 << 20;
 const ANSWER_BYTES_MAX: usize = 12 << 20;
 /// Below it compression is not worth its time.
 const COMPRESSED_FROM_BYTES: usize = 1 << 10;
-const READ_BYTES: usize = 4 << 20;
 
 #[derive(Debug, Clone)]
 pub struct IdempotencyConfig {
@@ -125,24 +124,15 @@ impl Answers {
 
     fn load(&self) -> Result<(), IdempotencyError> {
         let mut keys = self.keys();
-        let mut offset = self.partition.log_start_offset();
-        while offset < self.partition.high_watermark() {
-            let mut bytes = self.partition.read(offset, READ_BYTES)?;
-            if bytes.is_empty() {
-                break;
-            }
-            while !bytes.is_empty() {
-                let (header, length) = batch::split_first(&bytes)?;
-                let batch = bytes.split_to(length);
-                offset = header.next_offset();
-                for record in batch::Records::decompress(&batch, BATCH_BYTES_MAX)?.iter() {
-                    let record = record?;
-                    let key = record.key.and_then(record::read_key);
-                    let value = record.value.and_then(record::read_value);
-                    if let (Some(key), Some((fingerprint, _))) = (key, value) {
-                        let place = Place { offset: record.offset, time_ms: header.max_timestamp_ms };
-                        keys.answered(key, fingerprint, place, self.config.keys_max);
-                    }
+        for batch in self.partition.batches_from(0) {
+            let (header, batch) = batch?;
+            for record in batch::Records::decompress(&batch, BATCH_BYTES_MAX)?.iter() {
+                let record = record?;
+                let key = record.key.and_then(record::read_key);
+                let value = record.value.and_then(record::read_value);
+                if let (Some(key), Some((fingerprint, _))) = (key, value) {
+                    let place = Place { offset: record.offset, time_ms: header.max_timestamp_ms };
+                    keys.answered(key, fingerprint, place, self.config.keys_max);
                 }
             }
         }
