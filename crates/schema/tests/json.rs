@@ -204,6 +204,14 @@ fn changed(schema: &Value, change: &Value, dice: &mut Dice) -> Value {
     }
 }
 
+/// What a pattern of a branch leaves to `additionalProperties` beside it is the same on both sides.
+#[test]
+fn a_schema_with_patterns_beside_those_of_its_branches_is_compatible_with_itself() {
+    let text = r#"{"patternProperties": {"^a": {}}, "additionalProperties": {"type": "null"},
+        "anyOf": [{"patternProperties": {"b$": {"type": "boolean"}}}, {"uniqueItems": true}]}"#;
+    assert_eq!(incompatibilities(&parse(text), &parse(text)), []);
+}
+
 /// What is said to be compatible takes every document that it is said to take.
 #[test]
 fn what_is_compatible_is_taken() {

@@ -72,8 +72,8 @@ fn models<'a>(writer: &Writer<'a>) -> Vec<Model<'a>> {
     own.chain(writer.parts.iter().filter_map(|part| Model::unevaluated(part, &writer.parts))).collect()
 }
 
-/// What the writer says of properties of a pattern that it does not name.
-fn pattern_slot<'a>(models: &[Model<'a>], pattern: &str) -> Slot<'a> {
+/// What the writer says of properties of a pattern that it does not name, and that are of none of the patterns `beside`.
+fn pattern_slot<'a>(models: &[Model<'a>], pattern: &str, beside: &[&str]) -> Slot<'a> {
     let mut slot = Slot { declared: false, closed: false, places: Vec::new() };
     for model in models {
         let same = model.patterns.iter().find(|(other, place)| *other == pattern && place.is_some());
@@ -83,7 +83,7 @@ fn pattern_slot<'a>(models: &[Model<'a>], pattern: &str) -> Slot<'a> {
                 slot.places.extend(place.clone());
             }
             // A name of this pattern may be of another too.
-            (None, Some(rest)) if model.patterns.is_empty() => {
+            (None, Some(rest)) if model.patterns.iter().all(|(other, _)| beside.contains(other)) => {
                 slot.closed |= model.is_closed();
                 slot.places.push(rest.clone());
             }
@@ -222,7 +222,7 @@ impl<'a> Comparison<'a> {
         let mut found = Vec::new();
         for (pattern, place) in &mine.patterns {
             let Some(place) = place else { continue };
-            let slot = pattern_slot(theirs, pattern);
+            let slot = pattern_slot(theirs, pattern, &[]);
             if slot.closed {
                 continue;
             }
@@ -246,6 +246,7 @@ impl<'a> Comparison<'a> {
     fn rest(&mut self, theirs: &[Model<'a>], mine: &Model<'a>, part: &Part<'a>) -> Vec<Incompatibility> {
         let Some(rest) = &mine.rest else { return Vec::new() };
         let mut found = Vec::new();
+        let mine_patterns: Vec<&str> = mine.patterns.iter().map(|(pattern, _)| *pattern).collect();
         let patterns: BTreeSet<&str> = theirs
             .iter()
             .flat_map(|model| &model.patterns)
@@ -253,10 +254,10 @@ impl<'a> Comparison<'a> {
             .map(|(pattern, _)| *pattern)
             .collect();
         for pattern in patterns {
-            if mine.patterns.iter().any(|(other, _)| *other == pattern) {
+            if mine_patterns.contains(&pattern) {
                 continue;
             }
-            let slot = pattern_slot(theirs, pattern);
+            let slot = pattern_slot(theirs, pattern, &mine_patterns);
             if slot.closed {
                 continue;
             }
